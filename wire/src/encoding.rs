@@ -1,0 +1,188 @@
+//! The two encodings of frames: binary protobuf and JSON.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
+
+use crate::pb::Frame;
+use crate::ws;
+use crate::{CloseCode, ErrorCode};
+
+/// How frames are written on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// `roost.v1.pb`: binary messages, each one or more frames with a varint length before each.
+    Protobuf,
+    /// `roost.v1.json`: text messages, each one JSON object.
+    Json,
+}
+
+/// Why a message of a peer holds no frame. Needing more bytes is not an error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The JSON is broken or has a field of the wrong type. The text names the place, never the content.
+    #[error("not a JSON frame: {0}")]
+    Json(String),
+    /// The bytes are no protobuf message of the schema.
+    #[error("not a protobuf frame")]
+    Protobuf,
+    /// The frame holds no body this version knows.
+    #[error("unknown command")]
+    Empty,
+}
+
+impl FrameError {
+    /// The code to answer with.
+    #[must_use]
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::Json(_) | Self::Protobuf => ErrorCode::Malformed,
+            Self::Empty => ErrorCode::UnknownCommand,
+        }
+    }
+}
+
+impl Encoding {
+    /// Both, for tables indexed by [`Encoding::index`].
+    pub const ALL: [Self; 2] = [Self::Protobuf, Self::Json];
+
+    /// Position in [`Encoding::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Protobuf => 0,
+            Self::Json => 1,
+        }
+    }
+
+    /// The WebSocket sub-protocol.
+    #[must_use]
+    pub const fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Protobuf => "roost.v1.pb",
+            Self::Json => "roost.v1.json",
+        }
+    }
+
+    /// The encoding of a sub-protocol; `None` if it is not ours.
+    #[must_use]
+    pub fn from_subprotocol(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| encoding.subprotocol() == name)
+    }
+
+    /// The WebSocket message kind that carries it.
+    #[must_use]
+    pub const fn message_kind(self) -> ws::MessageKind {
+        match self {
+            Self::Protobuf => ws::MessageKind::Binary,
+            Self::Json => ws::MessageKind::Text,
+        }
+    }
+
+    /// Appends `frame` to `out` as the payload of a WebSocket message.
+    pub fn encode(self, frame: &Frame, out: &mut BytesMut) {
+        match self {
+            Self::Protobuf => {
+                out.reserve(prost::length_delimiter_len(frame.encoded_len()) + frame.encoded_len());
+                // Writing to a BytesMut that grows cannot run out of room.
+                frame.encode_length_delimited(out).expect("BytesMut grows");
+            }
+            Self::Json => serde_json::to_writer(out.writer(), frame).expect("frames have string keys only"),
+        }
+    }
+
+    /// The whole unmasked WebSocket message, header included, as a server sends it.
+    #[must_use]
+    pub fn server_message(self, frame: &Frame) -> Bytes {
+        let mut payload = BytesMut::with_capacity(256);
+        self.encode(frame, &mut payload);
+        let mut message = BytesMut::with_capacity(payload.len() + ws::HEADER_BYTES_MAX);
+        ws::write_message_header(self.message_kind(), payload.len(), None, &mut message);
+        message.extend_from_slice(&payload);
+        message.freeze()
+    }
+
+    /// Reads the next frame from the front of `payload` (the rest of a WebSocket message) and moves past it.
+    ///
+    /// Returns `None` once the message is used up. A JSON message holds one frame, a protobuf message any number.
+    ///
+    /// # Errors
+    /// [`FrameError`]; `payload` is then of no further use.
+    pub fn decode(self, payload: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        if payload.is_empty() {
+            return Ok(None);
+        }
+        let frame = match self {
+            Self::Protobuf => Frame::decode_length_delimited(payload).map_err(|_| FrameError::Protobuf)?,
+            Self::Json => {
+                let text = std::mem::take(payload);
+                serde_json::from_slice(text).map_err(|error| describe(&error))?
+            }
+        };
+        if frame.body.is_none() { Err(FrameError::Empty) } else { Ok(Some(frame)) }
+    }
+}
+
+/// What serde_json says, without the peer's own text in it.
+fn describe(error: &serde_json::Error) -> FrameError {
+    let what = match error.classify() {
+        serde_json::error::Category::Data => "a field is missing or of the wrong type",
+        serde_json::error::Category::Eof => "it ends early",
+        _ => "syntax error",
+    };
+    FrameError::Json(format!("{what} at line {} column {}", error.line(), error.column()))
+}
+
+/// The close code for a message of the wrong kind: RFC 6455 §7.4.1, 1003.
+pub const WRONG_KIND: CloseCode = CloseCode::Unsupported;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::FrameBody;
+    use crate::pb;
+
+    fn json(text: &str) -> Result<Option<Frame>, FrameError> {
+        Encoding::Json.decode(&mut text.as_bytes())
+    }
+
+    #[test]
+    fn json_has_the_documented_shapes() {
+        let sent = Frame {
+            rid: 3,
+            body: Some(FrameBody::Sent(pb::Sent { conv: "c_1".into(), seq: 1, ts: 1_790_000_000_000, dup: false })),
+        };
+        let mut out = BytesMut::new();
+        Encoding::Json.encode(&sent, &mut out);
+        assert_eq!(out, r#"{"rid":3,"sent":{"conv":"c_1","seq":1,"ts":1790000000000,"dup":false}}"#);
+        assert_eq!(Encoding::Json.decode(&mut &out[..]), Ok(Some(sent)));
+        let create = json(r#"{"rid":2,"create":{"kind":"direct","members":["u_bob"],"later":1},"x":{}}"#).unwrap().unwrap();
+        let Some(FrameBody::Create(create)) = create.body else { panic!("{create:?}") };
+        assert_eq!(create.kind(), pb::Kind::Direct);
+    }
+
+    #[test]
+    fn json_errors_do_not_repeat_the_peer() {
+        for bad in [r#"{"send":{"conv":7}}"#, "{", "[]", r#"{"create":{"kind":"secret"}}"#, r#"{"rid":-1,"ping":{}}"#] {
+            let error = json(bad).unwrap_err();
+            assert_eq!(error.code(), ErrorCode::Malformed, "{bad}");
+            assert!(!error.to_string().contains("secret"));
+        }
+        assert_eq!(json(r#"{"rid":1}"#), Err(FrameError::Empty));
+        assert!(json(r#"{"ping":{},"pong":{}}"#).is_err());
+    }
+
+    #[test]
+    fn protobuf_messages_hold_several_frames() {
+        let ping = Frame { rid: 0, body: Some(FrameBody::Ping(pb::Ping {})) };
+        let get = Frame { rid: 9, body: Some(FrameBody::Get(pb::Get { conv: "c_1".into() })) };
+        let mut out = BytesMut::new();
+        Encoding::Protobuf.encode(&ping, &mut out);
+        Encoding::Protobuf.encode(&get, &mut out);
+        let mut rest = &out[..];
+        assert_eq!(Encoding::Protobuf.decode(&mut rest), Ok(Some(ping)));
+        assert_eq!(Encoding::Protobuf.decode(&mut rest), Ok(Some(get)));
+        assert_eq!(Encoding::Protobuf.decode(&mut rest), Ok(None));
+        assert_eq!(Encoding::Protobuf.decode(&mut &[0x05, 0x00][..]), Err(FrameError::Protobuf));
+    }
+}

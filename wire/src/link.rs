@@ -1,0 +1,267 @@
+//! What travels between edge and router, in one process or between two: commands up, envelopes down.
+//!
+//! The edge knows connections and no meaning; the router knows meaning and no connections. Both know this module.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::pb::{self, Frame};
+use crate::{CloseCode, ConvId, Encoding, FrameBody, Seq, UserId};
+
+/// Names a session on its node, and never another one: shard, slot in the shard's slab, and how often the slot was
+/// used before. A key outlives its session safely: a stale one finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionKey(u64);
+
+impl SessionKey {
+    const SLOT_BITS: u32 = 28;
+    const GENERATION_BITS: u32 = 26;
+    /// Most shards of a node.
+    pub const SHARDS_MAX: u16 = 1 << 10;
+    /// Most slots of a shard.
+    pub const SLOTS_MAX: u32 = 1 << Self::SLOT_BITS;
+    /// Generations count modulo this.
+    pub const GENERATIONS: u32 = 1 << Self::GENERATION_BITS;
+
+    /// Packs the three parts.
+    ///
+    /// # Panics
+    /// If `shard` or `slot` is not below its maximum: both are counted by us, never by a peer.
+    #[must_use]
+    pub const fn new(shard: u16, slot: u32, generation: u32) -> Self {
+        assert!(shard < Self::SHARDS_MAX && slot < Self::SLOTS_MAX, "shard or slot out of range");
+        let generation = generation % Self::GENERATIONS;
+        Self(((shard as u64) << 54) | ((generation as u64) << Self::SLOT_BITS) | slot as u64)
+    }
+
+    /// The shard that owns the session.
+    #[must_use]
+    pub const fn shard(self) -> u16 {
+        (self.0 >> 54) as u16
+    }
+
+    /// Its slot there.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        (self.0 & (Self::SLOTS_MAX as u64 - 1)) as u32
+    }
+
+    /// How often the slot was used before, modulo [`Self::GENERATIONS`].
+    #[must_use]
+    pub const fn generation(self) -> u32 {
+        ((self.0 >> Self::SLOT_BITS) & (Self::GENERATIONS as u64 - 1)) as u32
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}.{}", self.shard(), self.slot(), self.generation())
+    }
+}
+
+/// As WELCOME tells it: sixteen hexadecimal digits.
+impl fmt::Display for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// From edge to router.
+#[derive(Debug)]
+pub enum Up {
+    /// A client wants to become a session. Answered by [`Down::Accepted`] or [`Down::Refused`].
+    Connect {
+        /// The session to be.
+        session: SessionKey,
+        /// The command's rid.
+        rid: u64,
+        /// The command; its `token` is empty if `bearer` is to be used.
+        connect: pb::Connect,
+        /// The token of the upgrade's `Authorization` header, if it had one.
+        bearer: Option<Box<str>>,
+    },
+    /// A command of a live session. Answered by exactly one [`Down::Reply`] if `rid` is not 0, else by a reply only
+    /// if it fails.
+    Command {
+        /// Who asks.
+        session: SessionKey,
+        /// The user that [`Down::Accepted`] named.
+        user: UserId,
+        /// The command's rid.
+        rid: u64,
+        /// The command.
+        body: FrameBody,
+    },
+    /// A session that was accepted has ended; nothing may be sent to it any more.
+    Gone {
+        /// Which.
+        session: SessionKey,
+        /// Whose.
+        user: UserId,
+    },
+}
+
+/// From router to the shard of an edge.
+#[derive(Clone, Debug)]
+pub enum Down {
+    /// The session is live. If the shard no longer knows the key it answers [`Up::Gone`].
+    Accepted {
+        /// Which.
+        session: SessionKey,
+        /// The rid of CONNECT.
+        rid: u64,
+        /// Its user.
+        user: UserId,
+        /// The reply; the edge fills in limits and heartbeat, which are its own.
+        welcome: Box<pb::Welcome>,
+    },
+    /// The client may not enter: the error is sent, then the connection closed.
+    Refused {
+        /// Which.
+        session: SessionKey,
+        /// The rid of CONNECT.
+        rid: u64,
+        /// The reply.
+        error: pb::Error,
+        /// The close after it.
+        close: CloseCode,
+    },
+    /// The reply to a command; it ends one command in flight.
+    Reply {
+        /// Which session asked.
+        session: SessionKey,
+        /// The reply with the command's rid. `None`: the command wanted no reply and succeeded.
+        frame: Option<Box<Frame>>,
+    },
+    /// A token was refreshed: the session now lives until `expires`. The reply comes separately.
+    Extend {
+        /// Which.
+        session: SessionKey,
+        /// In ms since the Unix epoch.
+        expires: u64,
+    },
+    /// A push to sessions of this shard.
+    Deliver {
+        /// What.
+        envelope: Arc<Envelope>,
+        /// To whom.
+        audience: Audience,
+    },
+    /// From now on the session receives what is delivered to the topic.
+    Join {
+        /// Which.
+        session: SessionKey,
+        /// The conversation.
+        topic: ConvId,
+    },
+    /// No more.
+    Leave {
+        /// Which.
+        session: SessionKey,
+        /// The conversation.
+        topic: ConvId,
+    },
+    /// End the session.
+    Close {
+        /// Which.
+        session: SessionKey,
+        /// With this code and its text.
+        code: CloseCode,
+    },
+}
+
+/// Who gets an envelope, within one shard.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// These sessions.
+    Sessions(Arc<[SessionKey]>),
+    /// Every session that joined the topic.
+    Topic {
+        /// The conversation.
+        topic: ConvId,
+        /// But not this one: it was told by a reply.
+        except: Option<SessionKey>,
+    },
+}
+
+/// What may happen to a push when its reader is slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Never lost: if it cannot be queued, the session is marked behind and catches up from the log.
+    Durable,
+    /// Dropped first.
+    Ephemeral,
+}
+
+/// A push, the same for all its receivers: the complete WebSocket message is built once per encoding and shared.
+pub struct Envelope {
+    lane: Lane,
+    frame: Frame,
+    messages: [OnceLock<Bytes>; Encoding::ALL.len()],
+}
+
+impl Envelope {
+    /// Takes a push (its rid is 0).
+    #[must_use]
+    pub fn new(lane: Lane, body: FrameBody) -> Arc<Self> {
+        let frame = Frame { rid: 0, body: Some(body) };
+        Arc::new(Self { lane, frame, messages: [const { OnceLock::new() }; Encoding::ALL.len()] })
+    }
+
+    /// Its lane.
+    #[must_use]
+    pub const fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// The push itself.
+    #[must_use]
+    pub const fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// Conversation and seq, if the push is an entry of a log.
+    #[must_use]
+    pub fn entry(&self) -> Option<(&str, Seq)> {
+        match &self.frame.body {
+            Some(FrameBody::Entry(entry)) => Some((&entry.conv, entry.seq)),
+            _ => None,
+        }
+    }
+
+    /// The complete WebSocket message in `encoding`: built at the first call, shared at every later one.
+    #[must_use]
+    pub fn message(&self, encoding: Encoding) -> &Bytes {
+        self.messages[encoding.index()].get_or_init(|| encoding.server_message(&self.frame))
+    }
+}
+
+impl fmt::Debug for Envelope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope").field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_keys_keep_their_parts() {
+        for (shard, slot, generation) in [(0, 0, 0), (1023, SessionKey::SLOTS_MAX - 1, SessionKey::GENERATIONS - 1)] {
+            let key = SessionKey::new(shard, slot, generation);
+            assert_eq!((key.shard(), key.slot(), key.generation()), (shard, slot, generation));
+        }
+        assert_eq!(SessionKey::new(1, 2, SessionKey::GENERATIONS).generation(), 0);
+    }
+
+    #[test]
+    fn an_envelope_is_encoded_once_per_encoding() {
+        let envelope = Envelope::new(Lane::Durable, FrameBody::Ping(pb::Ping {}));
+        let first = envelope.message(Encoding::Json).as_ptr();
+        assert_eq!(envelope.message(Encoding::Json).as_ptr(), first);
+        assert_ne!(envelope.message(Encoding::Protobuf).as_ptr(), first);
+    }
+}
