@@ -1,1 +1,31 @@
-//! edge/core
+//! The edge without I/O: what a shard does with bytes, timers and envelopes.
+//!
+//! A [`Shard`] is one thread's share of an edge. It reads no clock, socket or random source: a driver tells it what
+//! happened and when, then drains [`Shard::poll_effect`] until `None` and arms [`Shard::next_deadline`]. The same code
+//! runs under epoll, io_uring and the simulation.
+//!
+//! Invariants:
+//! - effects are drained between inputs of different turns; a key in an effect is live until [`Effect::Close`];
+//! - an idle session owns no buffer;
+//! - what is queued to a session never exceeds its limits, in bytes and in frames;
+//! - the bytes of a push are those of its envelope: nothing is encoded per receiver.
+//!
+//! Absent on purpose: what a message means, membership, storage, threads.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod effect;
+mod fanout;
+pub mod metrics;
+mod outbound;
+mod policy;
+mod session;
+mod shard;
+mod slab;
+mod wheel;
+
+pub use config::ShardConfig;
+pub use effect::{Effect, End, HttpDown};
+pub use metrics::ShardMetrics;
+pub use outbound::Outbound;
+pub use shard::Shard;
