@@ -25,38 +25,38 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("Event.role", "role"),
         ("Event.kind", "event_kind"),
     ] {
-        config.field_attribute(
-            format!(".roost.v1.{field}"),
-            format!("#[serde(with = \"crate::json::{module}\")]"),
-        );
+        config.field_attribute(format!(".roost.v1.{field}"), format!("#[serde(with = \"crate::json::{module}\")]"));
     }
-    let skip = |test: &str| format!("#[serde(skip_serializing_if = \"{test}\")]");
+    // Absent is left out, not null.
+    for message in &descriptors.file[0].message_type {
+        for field in &message.field {
+            let single =
+                field.r#type().as_str_name() == "TYPE_MESSAGE" && field.label().as_str_name() != "LABEL_REPEATED";
+            if (single && message.name() != "Frame") || field.proto3_optional() {
+                let path = format!(".roost.v1.{}.{}", message.name(), field.name());
+                config.field_attribute(path, "#[serde(skip_serializing_if = \"Option::is_none\")]");
+            }
+        }
+    }
+    // Fields that mean nothing when they hold their default are left out too; the others always stand there, so that
+    // a reader in a language without defaults finds them.
     for (field, test) in [
         ("Error.retry_after_ms", "crate::json::is_zero_u32"),
-        ("Body.event", "Option::is_none"),
-        ("Row.last", "Option::is_none"),
-        ("Row.peer", "Option::is_none"),
         ("Row.left", "std::ops::Not::not"),
         ("Member.name", "String::is_empty"),
         ("Send.attempt", "crate::json::is_zero_u32"),
-        ("Send.seen", "Option::is_none"),
         ("Publish.attempt", "crate::json::is_zero_u32"),
-        ("Publish.seen", "Option::is_none"),
         ("Publish.cmid", "String::is_empty"),
         ("Connect.token", "String::is_empty"),
         ("Connect.guest", "String::is_empty"),
         ("Connect.sync", "String::is_empty"),
         ("Typing.user", "String::is_empty"),
-        ("History.after", "Option::is_none"),
-        ("History.before", "Option::is_none"),
-        ("Update.name", "Option::is_none"),
-        ("Update.open", "Option::is_none"),
         ("Event.name", "String::is_empty"),
         ("Event.role", "crate::json::is_zero_i32"),
         ("Member.role", "crate::json::is_zero_i32"),
         ("Row.role", "crate::json::is_zero_i32"),
     ] {
-        config.field_attribute(format!(".roost.v1.{field}"), skip(test));
+        config.field_attribute(format!(".roost.v1.{field}"), format!("#[serde(skip_serializing_if = \"{test}\")]"));
     }
     config.compile_fds(descriptors)?;
     Ok(())

@@ -1,1 +1,21 @@
-//! server
+//! The `roost` binary as a library: configuration, the HTTP API, admin, telemetry, and the wiring of edge and router.
+//!
+//! This is the only place that knows all crates. Invariants:
+//! - a wrong setting is refused before anything is opened or listened on;
+//! - readiness is told before draining starts and never comes back after it;
+//! - tokens, bodies and user ids do not go to the log.
+//!
+//! Absent on purpose: what a message means (router), bytes of connections (edge).
+#![forbid(unsafe_code)]
+
+mod admin;
+pub mod chat;
+pub mod cli;
+mod commands;
+pub mod config;
+mod glue;
+mod http;
+mod lifecycle;
+mod metrics;
+mod serve;
+mod telemetry;

@@ -10,6 +10,7 @@
 
 pub mod embedded;
 pub mod memory;
+pub(crate) mod rules;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 
@@ -18,7 +19,7 @@ use std::future::Future;
 use roost_wire::pb::{Body, Kind, Role};
 use roost_wire::{ConvId, Seq, UserId};
 
-pub use embedded::{EmbeddedStore, OpenError};
+pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use memory::MemoryStore;
 
 /// A moment in a store's order of index changes. It never goes back, and says nothing about wall time.
@@ -148,6 +149,9 @@ pub const CONFLICT_ENTRIES_MAX: usize = 256;
 pub const APPEND_ENTRIES_MAX: usize = 256;
 /// Most bytes of bodies of one append.
 pub const APPEND_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest name of a conversation or a user, in bytes.
+pub const NAME_BYTES_MAX: usize = 1024;
 
 /// A mark of a user in a conversation. Seqs only ever rise.
 #[derive(Clone, Debug, PartialEq, Eq)]

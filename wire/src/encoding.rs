@@ -26,9 +26,12 @@ pub enum FrameError {
     /// The bytes are no protobuf message of the schema.
     #[error("not a protobuf frame")]
     Protobuf,
-    /// The frame holds no body this version knows.
+    /// The frame holds no body this version knows. The frames behind it in the same message still count.
     #[error("unknown command")]
-    Empty,
+    Empty {
+        /// The frame's rid, for the answer.
+        rid: u64,
+    },
 }
 
 impl FrameError {
@@ -37,7 +40,16 @@ impl FrameError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Json(_) | Self::Protobuf => ErrorCode::Malformed,
-            Self::Empty => ErrorCode::UnknownCommand,
+            Self::Empty { .. } => ErrorCode::UnknownCommand,
+        }
+    }
+
+    /// The rid to answer with: 0 where none could be read.
+    #[must_use]
+    pub const fn rid(&self) -> u64 {
+        match self {
+            Self::Json(_) | Self::Protobuf => 0,
+            Self::Empty { rid } => *rid,
         }
     }
 }
@@ -91,15 +103,32 @@ impl Encoding {
         }
     }
 
-    /// The whole unmasked WebSocket message, header included, as a server sends it.
+    /// The whole unmasked WebSocket message, header included, as a server sends it: in a buffer of its own, of exactly
+    /// its size, to be shared.
     #[must_use]
     pub fn server_message(self, frame: &Frame) -> Bytes {
-        let mut payload = BytesMut::with_capacity(256);
-        self.encode(frame, &mut payload);
-        let mut message = BytesMut::with_capacity(payload.len() + ws::HEADER_BYTES_MAX);
-        ws::write_message_header(self.message_kind(), payload.len(), None, &mut message);
-        message.extend_from_slice(&payload);
-        message.freeze()
+        let mut message = BytesMut::with_capacity(256);
+        self.write_server_message(frame, &mut message);
+        Bytes::copy_from_slice(&message)
+    }
+
+    /// Appends the whole unmasked WebSocket message, header included, as a server sends it.
+    pub fn write_server_message(self, frame: &Frame, out: &mut BytesMut) {
+        // The header tells the length, which for JSON is known only afterwards: leave room for the usual header, and
+        // move the payload where another one is due.
+        const USUAL: usize = 4;
+        let start = out.len();
+        out.put_bytes(0, USUAL);
+        self.encode(frame, out);
+        let len = out.len() - start - USUAL;
+        let mut bytes = [0; ws::HEADER_BYTES_MAX];
+        let mut room = &mut bytes[..];
+        ws::write_message_header(self.message_kind(), len, None, &mut room);
+        let header_len = ws::HEADER_BYTES_MAX - room.len();
+        out.put_bytes(0, header_len.saturating_sub(USUAL));
+        out.copy_within(start + USUAL..start + USUAL + len, start + header_len);
+        out[start..start + header_len].copy_from_slice(&bytes[..header_len]);
+        out.truncate(start + header_len + len);
     }
 
     /// Reads the next frame from the front of `payload` (the rest of a WebSocket message) and moves past it.
@@ -107,7 +136,8 @@ impl Encoding {
     /// Returns `None` once the message is used up. A JSON message holds one frame, a protobuf message any number.
     ///
     /// # Errors
-    /// [`FrameError`]; `payload` is then of no further use.
+    /// [`FrameError`]. After [`FrameError::Empty`] `payload` is past the frame, and decoding may go on; after the
+    /// others it is of no further use.
     pub fn decode(self, payload: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if payload.is_empty() {
             return Ok(None);
@@ -119,7 +149,7 @@ impl Encoding {
                 serde_json::from_slice(text).map_err(|error| describe(&error))?
             }
         };
-        if frame.body.is_none() { Err(FrameError::Empty) } else { Ok(Some(frame)) }
+        if frame.body.is_none() { Err(FrameError::Empty { rid: frame.rid }) } else { Ok(Some(frame)) }
     }
 }
 
@@ -156,7 +186,8 @@ mod tests {
         Encoding::Json.encode(&sent, &mut out);
         assert_eq!(out, r#"{"rid":3,"sent":{"conv":"c_1","seq":1,"ts":1790000000000,"dup":false}}"#);
         assert_eq!(Encoding::Json.decode(&mut &out[..]), Ok(Some(sent)));
-        let create = json(r#"{"rid":2,"create":{"kind":"direct","members":["u_bob"],"later":1},"x":{}}"#).unwrap().unwrap();
+        let create =
+            json(r#"{"rid":2,"create":{"kind":"direct","members":["u_bob"],"later":1},"x":{}}"#).unwrap().unwrap();
         let Some(FrameBody::Create(create)) = create.body else { panic!("{create:?}") };
         assert_eq!(create.kind(), pb::Kind::Direct);
     }
@@ -168,7 +199,7 @@ mod tests {
             assert_eq!(error.code(), ErrorCode::Malformed, "{bad}");
             assert!(!error.to_string().contains("secret"));
         }
-        assert_eq!(json(r#"{"rid":1}"#), Err(FrameError::Empty));
+        assert_eq!(json(r#"{"rid":1}"#), Err(FrameError::Empty { rid: 1 }));
         assert!(json(r#"{"ping":{},"pong":{}}"#).is_err());
     }
 

@@ -31,12 +31,25 @@ macro_rules! lower_case_enum {
             }
 
             pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<i32, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(input)?;
-                match &*text {
-                    $($text => Ok($variant as i32),)+
-                    "" => Ok(0),
-                    other => Err(serde::de::Error::unknown_variant(other, &[$($text),+])),
+                struct Name;
+
+                impl Visitor<'_> for Name {
+                    type Value = i32;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<i32, E> {
+                        match text {
+                            $($text => Ok($variant as i32),)+
+                            "" => Ok(0),
+                            other => Err(E::unknown_variant(other, &[$($text),+])),
+                        }
+                    }
                 }
+
+                input.deserialize_str(Name)
             }
         }
     };
@@ -56,6 +69,9 @@ macro_rules! frame_bodies {
             pub const fn name(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $name,)+ }
             }
+
+            /// Every body's name, in the order of the schema.
+            pub const NAMES: &[&str] = &[$($name,)+];
         }
 
         impl Serialize for Frame {
@@ -72,6 +88,29 @@ macro_rules! frame_bodies {
             }
         }
 
+        /// A name in a frame, matched where it stands in the input: no name is copied.
+        enum Key {
+            Rid,
+            $($variant,)+
+            Unknown,
+        }
+
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Key, E> {
+                Ok(match name {
+                    "rid" => Key::Rid,
+                    $($name => Key::$variant,)+
+                    _ => Key::Unknown,
+                })
+            }
+        }
+
         impl<'de> Visitor<'de> for FrameVisitor {
             type Value = Frame;
 
@@ -81,14 +120,14 @@ macro_rules! frame_bodies {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Frame, A::Error> {
                 let mut frame = Frame::default();
-                while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-                    let body = match &*key {
-                        "rid" => {
+                while let Some(key) = map.next_key::<Key>()? {
+                    let body = match key {
+                        Key::Rid => {
                             frame.rid = map.next_value()?;
                             continue;
                         }
-                        $($name => FrameBody::$variant(map.next_value()?),)+
-                        _ => {
+                        $(Key::$variant => FrameBody::$variant(map.next_value()?),)+
+                        Key::Unknown => {
                             map.next_value::<IgnoredAny>()?;
                             continue;
                         }
@@ -104,6 +143,13 @@ macro_rules! frame_bodies {
 }
 
 struct FrameVisitor;
+struct KeyVisitor;
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_identifier(KeyVisitor)
+    }
+}
 
 frame_bodies! {
     Hello = "hello",

@@ -1,2 +1,67 @@
-//! main
-fn main() {}
+//! What developers and CI call: `cargo xtask check`, `test`, `bench`.
+//!
+//! One command is one step of CI, so that green here means green there. What a fresh machine lacks is installed by the
+//! step that needs it; what cannot be installed is named, with the way to get it.
+
+mod bench;
+mod check;
+mod features;
+mod steps;
+mod tally;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use steps::Steps;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    about = "Roost's own chores",
+    after_help = "EXAMPLES\n  \
+        cargo xtask check           format, lints, docs, dependencies, unit tests\n  \
+        cargo xtask test            every test there is, with real servers and a real browser\n  \
+        cargo xtask test python     one part of it\n  \
+        cargo xtask bench --quick   benches and the comparison with the baseline server"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, lints, docs, dependencies, unit tests
+    Check,
+    /// Every test, or some parts
+    Test {
+        /// rust, web, python; none for all
+        parts: Vec<test::Part>,
+    },
+    /// Criterion benches, then Roost against the baseline server; results go to benches/results
+    Bench {
+        /// Fewer rounds: to see that it works
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut steps = Steps::default();
+    let result = match Cli::parse().command {
+        Command::Check => check::run(&mut steps),
+        Command::Test { parts } => test::run(&mut steps, &parts),
+        Command::Bench { quick } => bench::run(&mut steps, quick),
+    };
+    steps.summary();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -14,18 +14,14 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod driver;
 pub mod effect;
-mod fanout;
 pub mod metrics;
 mod outbound;
-mod policy;
-mod session;
 mod shard;
-mod slab;
-mod wheel;
 
-pub use config::ShardConfig;
+pub use config::{ConfigError, OriginPolicy, ShardConfig};
 pub use effect::{Effect, End, HttpDown};
-pub use metrics::ShardMetrics;
+pub use metrics::{ShardMetrics, ShardSnapshot};
 pub use outbound::Outbound;
 pub use shard::Shard;

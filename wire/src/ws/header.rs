@@ -1,6 +1,6 @@
 //! The header of a frame: RFC 6455 §5.2.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use super::{MessageKind, Side, WsError};
 
@@ -121,7 +121,10 @@ impl Header {
     }
 
     /// Appends the header to `out`.
-    pub fn encode(&self, out: &mut BytesMut) {
+    ///
+    /// # Panics
+    /// If `out` cannot grow and has less room than [`HEADER_BYTES_MAX`].
+    pub fn encode(&self, out: &mut impl BufMut) {
         out.put_u8(u8::from(self.fin) << 7 | self.opcode as u8);
         let masked = u8::from(self.mask.is_some()) << 7;
         match self.len {
@@ -142,12 +145,16 @@ impl Header {
 }
 
 /// Appends the header of a whole, unfragmented data message of `len` payload bytes.
-pub fn write_message_header(kind: MessageKind, len: usize, mask: Option<[u8; 4]>, out: &mut BytesMut) {
+///
+/// # Panics
+/// If `out` cannot grow and has less room than [`HEADER_BYTES_MAX`].
+pub fn write_message_header(kind: MessageKind, len: usize, mask: Option<[u8; 4]>, out: &mut impl BufMut) {
     Header { fin: true, opcode: kind.into(), len: len as u64, mask }.encode(out);
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     use super::*;

@@ -6,9 +6,8 @@
 pub fn apply(data: &mut [u8], key: [u8; 4], phase: usize) -> usize {
     let mut turned = key;
     turned.rotate_left(phase % 4);
-    let wide = u64::from_ne_bytes([
-        turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3],
-    ]);
+    let wide =
+        u64::from_ne_bytes([turned[0], turned[1], turned[2], turned[3], turned[0], turned[1], turned[2], turned[3]]);
     // Whole words first: the compiler turns this loop into vector instructions.
     let (words, tail) = data.as_chunks_mut::<8>();
     for word in words {

@@ -1,7 +1,11 @@
 //! Frames to messages: RFC 6455 §5.4, §5.5, §8.1.
 
-use super::close::CloseBody;
-use super::{MessageKind, Side, WsError};
+use std::ops::Range;
+
+use super::close::{self, CloseBody};
+use super::header::{HEADER_BYTES_MAX, Header, OpCode};
+use super::{MessageKind, Side, WsError, mask};
+use crate::limits::MESSAGE_FRAGMENTS_MAX;
 
 /// What a peer said.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,32 +28,355 @@ pub enum Event<'a> {
 /// Turns the bytes of one connection into events.
 ///
 /// It owns no buffer while the peer is silent between messages: a message that lies whole in the input is unmasked in
-/// place and lent from there; only one that is cut by the end of the input is copied.
+/// place and lent from there; only one that is cut by the end of the input, or comes in fragments, is copied.
+///
+/// Invariants: `partial` is `Some` only while something is half received or lent. Memory grows with the bytes that
+/// arrived, never with a length that was only announced, and stays within the limit.
+///
+/// ```
+/// use roost_wire::ws::{Decoder, Event, MessageKind, Side};
+///
+/// let mut decoder = Decoder::new(Side::Client, 1024);
+/// let mut input = *b"\x81\x05Hello\x89\x00"; // RFC 6455 §5.7: a text message; then an empty ping
+/// let mut at = 0;
+/// let mut seen = Vec::new();
+/// while let Some(event) = decoder.next(&mut input, &mut at)? {
+///     match event {
+///         Event::Message { kind: MessageKind::Text, payload } => seen.push(payload.to_vec()),
+///         Event::Ping(payload) => seen.push(payload.to_vec()), // and a pong is due
+///         _ => {}
+///     }
+/// }
+/// assert_eq!(seen, [b"Hello".to_vec(), vec![]]);
+/// assert!(decoder.is_idle());
+/// # Ok::<(), roost_wire::ws::WsError>(())
+/// ```
 #[derive(Debug)]
 pub struct Decoder {
-    _side: Side,
+    partial: Option<Box<Partial>>,
+    message_bytes_max: u32,
+    side: Side,
+}
+
+// One per session: a node holds a million. The spare bytes are for permessage-deflate.
+const _: () = assert!(size_of::<Decoder>() <= 16);
+
+/// What is half received.
+#[derive(Debug, Default)]
+struct Partial {
+    /// The front of a header that was cut.
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    /// The frame whose payload is coming in.
+    frame: Option<Incoming>,
+    /// The message its data belongs to: it may span frames.
+    message: Option<Message>,
+    /// The payload so far of a control frame.
+    control: Vec<u8>,
+    /// What the last event borrowed: let go at the next call.
+    lent: Option<OpCode>,
+}
+
+#[derive(Debug)]
+struct Incoming {
+    opcode: OpCode,
+    fin: bool,
+    /// The masking key, turned so that its first byte is for the next byte to come.
+    key: Option<[u8; 4]>,
+    bytes_left: usize,
+}
+
+#[derive(Debug)]
+struct Message {
+    kind: MessageKind,
+    payload: Vec<u8>,
+    /// How much of a text is known to be UTF-8; at most three bytes of a character that is not complete may follow.
+    utf8_len: usize,
+    fragments: u32,
+}
+
+/// What one step of the decoder came to.
+enum Step {
+    /// The input is used up.
+    More,
+    /// A frame ended, but no message did.
+    Again,
+    /// A whole payload, unmasked in the input.
+    InPlace(OpCode, Range<usize>),
+    /// A payload put together in `partial`.
+    Copied(OpCode),
 }
 
 impl Decoder {
-    /// A decoder for `side`, refusing messages above `message_bytes_max`.
+    /// A decoder for `side`, refusing messages above `message_bytes_max` (at most 4 GiB - 1).
     #[must_use]
-    pub fn new(side: Side, _message_bytes_max: usize) -> Self {
-        Self { _side: side }
+    pub fn new(side: Side, message_bytes_max: usize) -> Self {
+        Self { partial: None, message_bytes_max: u32::try_from(message_bytes_max).unwrap_or(u32::MAX), side }
     }
 
-    /// Takes bytes from the front of `input` until they make an event; moves `input` past what was taken.
+    /// Takes bytes from `input[*at..]` until they make an event; moves `at` past what was taken.
     ///
-    /// Returns `None` once `input` is used up without another event: call again when more bytes are in.
+    /// Returns `None` once `input` is used up without another event: call again with the bytes that follow, `at`
+    /// being 0 again. `input` is unmasked in place, so the bytes before `at` are not to be given a second time. What
+    /// an event borrows is let go at the next call: call until `None`.
     ///
     /// # Errors
     /// [`WsError`]: the connection is to be closed with its code; the decoder must not be used again.
-    pub fn next<'a>(&'a mut self, _input: &mut &'a mut [u8]) -> Result<Option<Event<'a>>, WsError> {
-        todo!()
+    pub fn next<'a>(&'a mut self, input: &'a mut [u8], at: &mut usize) -> Result<Option<Event<'a>>, WsError> {
+        self.let_go();
+        loop {
+            match self.step(input, at)? {
+                Step::More => return Ok(None),
+                Step::Again => {}
+                Step::InPlace(opcode, range) => return event(opcode, &input[range]).map(Some),
+                Step::Copied(opcode) => return event(opcode, self.lend(opcode)).map(Some),
+            }
+        }
     }
 
-    /// True if no message or frame is half received: the decoder then owns no memory.
+    /// True if no message or frame is half received, and no event still lent: the decoder then owns no memory.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        todo!()
+    pub const fn is_idle(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    fn step(&mut self, input: &mut [u8], at: &mut usize) -> Result<Step, WsError> {
+        if self.partial.as_ref().is_none_or(|partial| partial.frame.is_none()) {
+            let Some(header) = self.header(input, at)? else { return Ok(Step::More) };
+            let bytes_left = self.check(&header)?;
+            let whole = header.opcode.is_control() || (header.fin && header.opcode != OpCode::Continuation);
+            if whole && input.len() - *at >= bytes_left {
+                let range = *at..*at + bytes_left;
+                *at = range.end;
+                if let Some(key) = header.mask {
+                    mask::apply(&mut input[range.clone()], key, 0);
+                }
+                if header.opcode == OpCode::Text {
+                    simdutf8::basic::from_utf8(&input[range.clone()]).map_err(|_| WsError::NotUtf8)?;
+                }
+                return Ok(Step::InPlace(header.opcode, range));
+            }
+            let partial = self.partial.get_or_insert_default();
+            partial.begin(&header, bytes_left);
+        }
+        let Some(partial) = &mut self.partial else { return Ok(Step::Again) };
+        partial.payload(input.get_mut(*at..).unwrap_or_default(), at, self.message_bytes_max as usize)
+    }
+
+    /// Reads a header from the input, or from what is kept of it and the input. `None`: it is cut, and kept.
+    fn header(&mut self, input: &[u8], at: &mut usize) -> Result<Option<Header>, WsError> {
+        let rest = input.get(*at..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let (kept, mut bytes) = self
+            .partial
+            .as_ref()
+            .map_or((0, [0; HEADER_BYTES_MAX]), |partial| (usize::from(partial.header_len), partial.header));
+        if kept == 0
+            && let Some((header, len)) = Header::decode(rest, self.side)?
+        {
+            *at += len;
+            return Ok(Some(header));
+        }
+        let more = rest.len().min(HEADER_BYTES_MAX - kept);
+        bytes[kept..kept + more].copy_from_slice(&rest[..more]);
+        let found = Header::decode(&bytes[..kept + more], self.side)?;
+        if let Some((header, len)) = found {
+            // Without the first `kept` bytes it was no header, so it ends behind them.
+            *at += len - kept;
+            self.forget_header();
+            return Ok(Some(header));
+        }
+        *at += more;
+        let partial = self.partial.get_or_insert_default();
+        partial.header = bytes;
+        partial.header_len = (kept + more) as u8;
+        Ok(None)
+    }
+
+    /// Whether a frame may stand here: §5.4, and our limits. Returns the length of its payload.
+    fn check(&self, header: &Header) -> Result<usize, WsError> {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        let (before, fragments) = match (header.opcode, message) {
+            (OpCode::Close | OpCode::Ping | OpCode::Pong, _) => (0, 0),
+            (OpCode::Text | OpCode::Binary, None) => (0, 0),
+            (OpCode::Continuation, Some(message)) => (message.payload.len() as u64, message.fragments),
+            (OpCode::Continuation, None) | (OpCode::Text | OpCode::Binary, Some(_)) => {
+                return Err(WsError::Fragmentation);
+            }
+        };
+        if fragments >= MESSAGE_FRAGMENTS_MAX {
+            return Err(WsError::TooManyFragments);
+        }
+        let max = u64::from(self.message_bytes_max);
+        let len = before.saturating_add(header.len);
+        if len > max && !header.opcode.is_control() {
+            return Err(WsError::TooLarge { len, max });
+        }
+        Ok(header.len as usize)
+    }
+
+    fn forget_header(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.header_len = 0;
+            if partial.message.is_none() {
+                self.partial = None;
+            }
+        }
+    }
+
+    fn let_go(&mut self) {
+        if let Some(partial) = &mut self.partial
+            && let Some(opcode) = partial.lent.take()
+        {
+            if opcode.is_control() && partial.message.is_some() {
+                partial.control = Vec::new();
+            } else {
+                self.partial = None;
+            }
+        }
+    }
+
+    fn lend(&mut self, opcode: OpCode) -> &[u8] {
+        let Some(partial) = &mut self.partial else { return &[] };
+        partial.lent = Some(opcode);
+        match &partial.message {
+            Some(message) if !opcode.is_control() => &message.payload,
+            _ => &partial.control,
+        }
+    }
+}
+
+impl Partial {
+    fn begin(&mut self, header: &Header, bytes_left: usize) {
+        self.frame = Some(Incoming { opcode: header.opcode, fin: header.fin, key: header.mask, bytes_left });
+        let kind = match header.opcode {
+            OpCode::Text => Some(MessageKind::Text),
+            OpCode::Binary => Some(MessageKind::Binary),
+            _ => None,
+        };
+        if let Some(kind) = kind {
+            self.message = Some(Message { kind, payload: Vec::new(), utf8_len: 0, fragments: 0 });
+        }
+        if let (false, Some(message)) = (header.opcode.is_control(), &mut self.message) {
+            message.fragments += 1;
+        }
+    }
+
+    /// Takes what `rest` holds of the frame's payload.
+    fn payload(&mut self, rest: &mut [u8], at: &mut usize, message_bytes_max: usize) -> Result<Step, WsError> {
+        let Some(frame) = &mut self.frame else { return Ok(Step::Again) };
+        let taken = rest.len().min(frame.bytes_left);
+        let data = &mut rest[..taken];
+        *at += taken;
+        frame.bytes_left -= taken;
+        if let Some(key) = &mut frame.key {
+            let phase = mask::apply(data, *key, 0);
+            key.rotate_left(phase);
+        }
+        let message = match &mut self.message {
+            Some(message) if !frame.opcode.is_control() => message,
+            _ => {
+                self.control.extend_from_slice(data);
+                if frame.bytes_left > 0 {
+                    return Ok(Step::More);
+                }
+                let opcode = frame.opcode;
+                self.frame = None;
+                return Ok(Step::Copied(opcode));
+            }
+        };
+        // The last frame tells how long the message is; before it only the limit is known.
+        let whole = if frame.fin { message.payload.len() + taken + frame.bytes_left } else { message_bytes_max };
+        message.push(data, whole)?;
+        if frame.bytes_left > 0 {
+            return Ok(Step::More);
+        }
+        let fin = frame.fin;
+        self.frame = None;
+        if !fin {
+            return Ok(Step::Again);
+        }
+        if message.kind == MessageKind::Text && message.utf8_len < message.payload.len() {
+            return Err(WsError::NotUtf8);
+        }
+        Ok(Step::Copied(message.kind.into()))
+    }
+}
+
+impl Message {
+    /// Adds `data`, growing by doubling but never beyond `whole` bytes.
+    fn push(&mut self, data: &[u8], whole: usize) -> Result<(), WsError> {
+        let len = self.payload.len() + data.len();
+        if len > self.payload.capacity() {
+            let capacity = (2 * self.payload.capacity()).min(whole).max(len);
+            self.payload.reserve_exact(capacity - self.payload.len());
+        }
+        self.payload.extend_from_slice(data);
+        if self.kind == MessageKind::Text {
+            self.utf8_len += utf8_prefix(&self.payload[self.utf8_len..])?;
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes of `text` are whole characters. What follows may yet become one: else it is an error, told before
+/// the rest of the frame is in.
+fn utf8_prefix(text: &[u8]) -> Result<usize, WsError> {
+    match simdutf8::compat::from_utf8(text) {
+        Ok(_) => Ok(text.len()),
+        Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),
+        Err(_) => Err(WsError::NotUtf8),
+    }
+}
+
+/// The event of a whole payload, whose text is known to be UTF-8.
+fn event(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, WsError> {
+    Ok(match opcode {
+        OpCode::Text => Event::Message { kind: MessageKind::Text, payload },
+        OpCode::Binary | OpCode::Continuation => Event::Message { kind: MessageKind::Binary, payload },
+        OpCode::Ping => Event::Ping(payload),
+        OpCode::Pong => Event::Pong(payload),
+        OpCode::Close => Event::Close(close::decode(payload)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn capacity(decoder: &Decoder) -> usize {
+        let message = decoder.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        message.map_or(0, |message| message.payload.capacity())
+    }
+
+    #[test]
+    fn memory_follows_what_arrived_and_not_what_was_announced() {
+        let mut decoder = Decoder::new(Side::Client, 1 << 20);
+        // A binary message of 64 KiB is announced; 10 bytes of it come.
+        let mut input = b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x000123456789".to_vec();
+        assert_eq!(decoder.next(&mut input, &mut 0), Ok(None));
+        assert!((10..=64).contains(&capacity(&decoder)), "{} B", capacity(&decoder));
+        for _ in 0..(65_536 - 10) / 2 {
+            assert!(decoder.next(&mut [0, 0], &mut 0).is_ok());
+            assert!(capacity(&decoder) <= 65_536);
+        }
+        assert!(!decoder.is_idle(), "the message is lent");
+        assert_eq!(decoder.next(&mut [], &mut 0), Ok(None));
+        assert!(decoder.is_idle());
+    }
+
+    #[test]
+    fn fragments_never_grow_a_buffer_beyond_the_limit() {
+        let mut decoder = Decoder::new(Side::Client, 1000);
+        let mut begin = [&[0x02, 100][..], &[7; 100]].concat();
+        let mut more = [&[0x00, 100][..], &[7; 100]].concat();
+        assert_eq!(decoder.next(&mut begin, &mut 0), Ok(None));
+        for _ in 0..9 {
+            assert_eq!(decoder.next(&mut more, &mut 0), Ok(None));
+            assert!(capacity(&decoder) <= 1000);
+        }
+        assert_eq!(decoder.next(&mut more, &mut 0), Err(WsError::TooLarge { len: 1100, max: 1000 }));
     }
 }

@@ -4,6 +4,7 @@
 //! - [`header`]: the 2 to 14 bytes before a payload (§5.2);
 //! - [`mask`]: XOR with the masking key (§5.3);
 //! - [`close`]: the body of a close frame (§5.5.1, §7.4);
+//! - [`outgoing`]: whole frames to send (§5.5, §5.6);
 //! - [`message`]: frames to messages: fragments, control frames in between, UTF-8 as it arrives (§5.4, §8.1).
 
 pub mod close;
@@ -11,9 +12,11 @@ pub mod handshake;
 pub mod header;
 pub mod mask;
 pub mod message;
+pub mod outgoing;
 
 pub use header::{HEADER_BYTES_MAX, Header, OpCode, write_message_header};
 pub use message::{Decoder, Event};
+pub use outgoing::{write_client_message, write_close, write_ping, write_pong};
 
 /// Which end of the connection we are: a server refuses unmasked frames, a client masked ones (§5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

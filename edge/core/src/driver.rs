@@ -1,0 +1,101 @@
+//! What moves bytes: the seam between a shard and a transport.
+//!
+//! One trait for three kinds of driver: readiness (epoll, kqueue: the kernel says "now", we read and write), completion
+//! (io_uring: the kernel reads and writes, and says so later) and simulation (a test decides when what happens). The
+//! loop that joins a driver and a [`Shard`](crate::Shard) is generic over it, so nothing is dispatched at run time.
+//!
+//! Invariants:
+//! - a key is attached from [`Driver::attach`] until [`Driver::close`], a failed [`Driver::write`] or
+//!   [`Sink::ended`], whichever is first; calls for any other key do nothing;
+//! - bytes reach [`Sink::received`] in the order of the stream, and all of them before [`Sink::ended`];
+//! - after [`Driver::pause`] returns, nothing is received until [`Driver::resume`].
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use roost_wire::link::SessionKey;
+
+use crate::{End, Outbound};
+
+/// Moves the bytes of one shard's connections. Lives on the shard's thread.
+pub trait Driver {
+    /// An accepted connection that belongs to no session yet.
+    type Conn: Send + 'static;
+
+    /// The time on the driver's clock: the real one, or the simulation's.
+    fn now(&self) -> Instant;
+
+    /// The wall clock, in ms since the Unix epoch; it may jump.
+    fn unix_ms(&self) -> u64;
+
+    /// Sleeps until something happened, the waker was called or `timeout` is over; `None` waits for ever.
+    ///
+    /// # Errors
+    /// Only when the driver cannot go on: the shard then ends.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Tells `sink` what happened, within the driver's budget. True: there is more to tell, so do not sleep.
+    fn deliver<S: Sink<Conn = Self::Conn>>(&mut self, sink: &mut S) -> bool;
+
+    /// Takes `conn` as the transport of `key` and starts to read.
+    ///
+    /// # Errors
+    /// The transport cannot be used; it was let go.
+    fn attach(&mut self, key: SessionKey, conn: Self::Conn) -> io::Result<()>;
+
+    /// Sends `answer` as far as it goes without waiting, and lets `conn` go.
+    fn refuse(&mut self, conn: Self::Conn, answer: &[u8]);
+
+    /// Sends from the front of `outbound`; what is taken at once is returned, in bytes.
+    ///
+    /// 0 means "later": the driver calls [`Sink::sent`] when a send that it holds (with counted references to the
+    /// frames) has ended, or [`Sink::writable`] when trying again is worth it. A completion driver has at most one
+    /// send of a key under way and takes nothing until it has ended.
+    ///
+    /// # Errors
+    /// The transport failed and was let go; [`Sink::ended`] does not follow.
+    fn write(&mut self, key: SessionKey, outbound: &Outbound) -> io::Result<usize>;
+
+    /// Stops reading from `key`.
+    fn pause(&mut self, key: SessionKey);
+
+    /// Reads from `key` again.
+    fn resume(&mut self, key: SessionKey);
+
+    /// Lets `key` go. What was taken by [`Driver::write`] before still reaches a peer that reads.
+    fn close(&mut self, key: SessionKey);
+
+    /// How many keys are attached.
+    fn connections(&self) -> usize;
+
+    /// Every attached key, for the few occasions that concern all of them.
+    fn keys(&self) -> Vec<SessionKey>;
+}
+
+/// Where a driver tells what happened.
+pub trait Sink {
+    /// The driver's connections.
+    type Conn;
+
+    /// A driver that accepts by itself got a connection.
+    fn accepted(&mut self, conn: Self::Conn, peer: SocketAddr);
+
+    /// Bytes arrived, in a buffer that is lent for the call and may be changed.
+    fn received(&mut self, key: SessionKey, bytes: &mut [u8]);
+
+    /// A send has ended: `n` bytes from the front of the queue are out.
+    fn sent(&mut self, key: SessionKey, n: usize);
+
+    /// The transport takes bytes again.
+    fn writable(&mut self, key: SessionKey);
+
+    /// The transport ended and was let go.
+    fn ended(&mut self, key: SessionKey, end: End);
+}
+
+/// Ends the sleep of [`Driver::wait`] from another thread.
+pub trait Wake: Send + Sync + 'static {
+    /// Makes the current sleep, or the next one, end at once.
+    fn wake(&self);
+}

@@ -1,0 +1,62 @@
+//! What a shard asks of its driver, and what a driver tells besides bytes.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use roost_wire::link::{SessionKey, Up};
+
+/// Something the driver is to do. Effects are to be obeyed in the order in which they are polled.
+#[derive(Debug)]
+pub enum Effect {
+    /// A command for the router.
+    Up(Up),
+    /// Bytes wait in [`crate::Shard::outbound`]: write them. At most one per session between two drains of effects.
+    Write(SessionKey),
+    /// Stop reading from the connection.
+    Pause(SessionKey),
+    /// Read again.
+    Resume(SessionKey),
+    /// Let the connection go: nothing more is to be written, or writing took too long. The key is dead now.
+    Close(SessionKey),
+    /// A request that is not for us: a new stream for the HTTP service.
+    HttpOpen {
+        /// The connection.
+        session: SessionKey,
+        /// Its other end.
+        peer: SocketAddr,
+        /// What was read so far.
+        bytes: Bytes,
+    },
+    /// More bytes of such a stream.
+    HttpData {
+        /// The connection.
+        session: SessionKey,
+        /// What was read.
+        bytes: Bytes,
+    },
+    /// The peer ended the stream, or the connection failed: nothing of it will be read any more.
+    HttpEnd {
+        /// The connection.
+        session: SessionKey,
+    },
+}
+
+/// What the HTTP service did on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpDown {
+    /// Bytes for the peer.
+    Data(Bytes),
+    /// It took this many bytes of the stream: the window opens again.
+    Taken(usize),
+    /// It is done: the connection closes once what is queued is written.
+    End,
+}
+
+/// How a transport ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The peer will send nothing more.
+    Eof,
+    /// It broke: reset, unreachable, time-out.
+    Error,
+}

@@ -1,0 +1,195 @@
+//! The counters of one shard. Their names on the outside are given by the edge.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use roost_wire::CloseCode;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// One shard's counters. Only its thread writes, anybody reads. Aligned, so that two shards never write to
+        /// one cache line.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct ShardMetrics { $($name: AtomicU64,)+ }
+
+        /// What the counters of one shard, or of several, stood at.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct ShardSnapshot { $($(#[doc = $doc])+ pub $name: u64,)+ }
+
+        impl ShardMetrics {
+            /// Reads every counter. Each is exact; two of them may be from moments a few instructions apart.
+            #[must_use]
+            pub fn snapshot(&self) -> ShardSnapshot {
+                ShardSnapshot { $($name: self.$name.load(Relaxed),)+ }
+            }
+
+            $(#[inline]
+            pub(crate) fn $name(&self, count: u64) {
+                // One writer: a load and a store, no locked instruction.
+                self.$name.store(self.$name.load(Relaxed).wrapping_add(count), Relaxed);
+            })+
+        }
+
+        impl std::ops::AddAssign<&Self> for ShardSnapshot {
+            fn add_assign(&mut self, other: &Self) {
+                $(self.$name += other.$name;)+
+            }
+        }
+
+        impl ShardSnapshot {
+            /// Every counter with the name of its field, for tables and tests.
+            pub fn fields(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted.
+    connections_opened,
+    /// Connections ended, for whatever reason.
+    connections_closed,
+    /// Connections refused because the shard was full.
+    refused_full,
+    /// Requests refused with 408: the head did not come in time.
+    refused_head_late,
+    /// Requests refused with 431: the head is too large.
+    refused_head_large,
+    /// Requests refused with 400 or 426: no head, or not one of an upgrade we speak.
+    refused_head_malformed,
+    /// Upgrades refused with 403: the page's origin is not let in.
+    refused_origin,
+    /// Upgrades answered with 101.
+    upgrades,
+    /// Connections handed to the HTTP service.
+    http_opened,
+    /// Sessions that the router accepted.
+    sessions_opened,
+    /// Sessions that were accepted and ended.
+    sessions_closed,
+    /// CONNECTs that the router refused.
+    sessions_refused,
+    /// WebSockets ended by the peer: a close frame of its own, or the transport ended without one.
+    closed_by_peer,
+    /// WebSockets closed with 1000 or 1001.
+    closed_going_away,
+    /// WebSockets closed with 1002, 1003, 1007 or 1009: RFC 6455 was broken.
+    closed_protocol,
+    /// WebSockets closed with 1011.
+    closed_internal,
+    /// WebSockets closed with 4000.
+    closed_drain,
+    /// WebSockets closed with 4001.
+    closed_token_expired,
+    /// WebSockets closed with 4002.
+    closed_heartbeat,
+    /// WebSockets closed with 4003.
+    closed_connect_late,
+    /// WebSockets closed with 4004.
+    closed_overloaded,
+    /// WebSockets closed with 4010.
+    closed_slow,
+    /// WebSockets closed with 4500 or 4501.
+    closed_unauthenticated,
+    /// WebSockets closed with 4502.
+    closed_bad_frames,
+    /// WebSockets closed with 4503.
+    closed_replaced,
+    /// Bytes read.
+    bytes_in,
+    /// Bytes written.
+    bytes_out,
+    /// Frames of the protocol read.
+    frames_in,
+    /// Frames written to the end (WebSocket messages; pieces of HTTP responses count too).
+    frames_out,
+    /// Commands handed to the router.
+    commands,
+    /// Answers with 100.
+    bad_malformed,
+    /// Answers with 101.
+    bad_unknown,
+    /// Answers with 102.
+    bad_not_connected,
+    /// Answers with 103.
+    bad_already_connected,
+    /// Answers with 400.
+    rate_limited,
+    /// Answers with 401.
+    in_flight_refused,
+    /// Fan-outs begun: one per envelope.
+    fanouts,
+    /// Pushes queued: one per envelope and session.
+    deliveries,
+    /// Ephemeral pushes dropped because their reader was slow.
+    drops_ephemeral,
+    /// Durable pushes held back: their reader is behind and catches up from the log.
+    withheld,
+    /// Times a session was marked behind.
+    behind,
+    /// Times a session that was behind was told to catch up.
+    caught_up,
+    /// Items that entered the fan-out queue.
+    fanout_items_queued,
+    /// Items that left it.
+    fanout_items_done,
+    /// Deliveries dropped because the fan-out queue was full.
+    fanout_overflow,
+    /// Slices that ended with work left.
+    slices_exhausted,
+    /// Times deliveries were lost and every session was told to sync.
+    doubts,
+    /// Sessions told so.
+    doubts_told,
+    /// GOAWAYs queued.
+    goaways,
+    /// Times reading was paused.
+    pauses,
+    /// Times it was resumed.
+    resumes,
+}
+
+impl ShardMetrics {
+    /// Counts a close that we began.
+    pub(crate) fn closed(&self, code: CloseCode) {
+        match code {
+            CloseCode::Normal | CloseCode::GoingAway => self.closed_going_away(1),
+            CloseCode::Protocol | CloseCode::Unsupported | CloseCode::NotUtf8 | CloseCode::TooBig => {
+                self.closed_protocol(1);
+            }
+            CloseCode::Drain => self.closed_drain(1),
+            CloseCode::TokenExpired => self.closed_token_expired(1),
+            CloseCode::HeartbeatMissed => self.closed_heartbeat(1),
+            CloseCode::ConnectLate => self.closed_connect_late(1),
+            CloseCode::Overloaded => self.closed_overloaded(1),
+            CloseCode::SlowConsumer => self.closed_slow(1),
+            CloseCode::Unauthenticated | CloseCode::Forbidden => self.closed_unauthenticated(1),
+            CloseCode::TooManyErrors => self.closed_bad_frames(1),
+            CloseCode::Replaced => self.closed_replaced(1),
+            _ => self.closed_internal(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_add_up() {
+        let (one, two) = (ShardMetrics::default(), ShardMetrics::default());
+        one.deliveries(3);
+        two.deliveries(4);
+        two.closed(CloseCode::Replaced);
+        let mut sum = one.snapshot();
+        sum += &two.snapshot();
+        assert_eq!((sum.deliveries, sum.closed_replaced), (7, 1));
+        assert_eq!(sum.fields().filter(|(_, count)| *count != 0).count(), 2);
+    }
+
+    #[test]
+    fn counters_of_two_shards_share_no_cache_line() {
+        assert_eq!(align_of::<ShardMetrics>(), 128);
+    }
+}

@@ -1,0 +1,190 @@
+//! One thread that accepts, and hands each connection to the shard that has fewest.
+//!
+//! When descriptors or memory run out it says 503 to one waiting client (on a descriptor kept for that), pauses, and
+//! tries again: no busy loop, no connection that hangs without an answer for ever.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token, Waker};
+use roost_wire::ws::handshake;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::inbox::Inbox;
+use crate::metrics::{AcceptMetrics, LoopMetrics};
+
+/// Connections the kernel keeps for us until we accept them. It takes less where `net.core.somaxconn` is lower.
+const BACKLOG: i32 = 8192;
+/// How long accepting pauses when something ran out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often running out is logged.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+/// Connections accepted before looking whether to stop.
+const ACCEPTS_PER_TURN: usize = 256;
+
+const LISTENER: Token = Token(0);
+const WAKE: Token = Token(1);
+
+/// What others know of the acceptor.
+pub(crate) struct Control {
+    stopped: AtomicBool,
+    waker: Waker,
+    pub(crate) metrics: AcceptMetrics,
+}
+
+impl Control {
+    /// Ends the acceptor: the listener is closed.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        if let Err(error) = self.waker.wake() {
+            tracing::error!(%error, "cannot wake the acceptor");
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// The acceptor, before and while it runs.
+pub(crate) struct Acceptor {
+    listener: TcpListener,
+    poll: Poll,
+    control: Arc<Control>,
+    /// A descriptor to give up when there is no other, so that somebody can be told.
+    reserve: Option<File>,
+    logged: Option<Instant>,
+}
+
+/// Where accepted connections go.
+pub(crate) struct Shards {
+    targets: Vec<Target>,
+}
+
+struct Target {
+    inbox: Inbox<TcpStream>,
+    metrics: Arc<LoopMetrics>,
+    given: u64,
+}
+
+impl Shards {
+    pub(crate) fn new(shards: impl IntoIterator<Item = (Inbox<TcpStream>, Arc<LoopMetrics>)>) -> Self {
+        let targets = shards.into_iter().map(|(inbox, metrics)| Target { inbox, metrics, given: 0 }).collect();
+        Self { targets }
+    }
+
+    fn give(&mut self, conn: TcpStream, peer: SocketAddr) {
+        if let Some(target) = self.targets.iter_mut().min_by_key(|target| target.metrics.load(target.given)) {
+            target.given += 1;
+            target.inbox.accepted(conn, peer);
+        }
+    }
+}
+
+/// A listener at `addr` that a second one at the same address is refused beside.
+///
+/// # Errors
+/// As bind(2) and listen(2).
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Lets a server restart while connections of the last one are in TIME_WAIT; a listening one still refuses us.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Acceptor {
+    pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
+        let control = Control { stopped: AtomicBool::new(false), waker, metrics: AcceptMetrics::default() };
+        Ok(Self { listener, poll, control: Arc::new(control), reserve: reserve(), logged: None })
+    }
+
+    pub(crate) const fn control(&self) -> &Arc<Control> {
+        &self.control
+    }
+
+    /// Accepts until it is stopped.
+    ///
+    /// # Errors
+    /// The listener cannot be waited for.
+    pub(crate) fn run(mut self, mut shards: Shards) -> io::Result<()> {
+        let mut listener = mio::net::TcpListener::from_std(self.listener.try_clone()?);
+        self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut events = Events::with_capacity(2);
+        let mut again_at = Some(Instant::now());
+        while !self.control.stopped() {
+            let timeout = again_at.map(|at| at.saturating_duration_since(Instant::now()));
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
+                // Who connects during a pause does not cut it short.
+                _ if again_at.is_some_and(|at| Instant::now() < at) => {}
+                _ => again_at = self.accept(&mut shards),
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts what waits, and returns when to go on; `None`: when somebody connects.
+    fn accept(&mut self, shards: &mut Shards) -> Option<Instant> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((conn, peer)) => match prepare(&conn) {
+                    Ok(()) => shards.give(conn, peer),
+                    Err(_) => _ = self.control.metrics.errors.fetch_add(1, Ordering::Relaxed),
+                },
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) if ran_out(&error) => return Some(self.pause(&error)),
+                // The peer was gone before we came (ECONNABORTED and its like), or a signal came: the next one.
+                Err(_) => _ = self.control.metrics.errors.fetch_add(1, Ordering::Relaxed),
+            }
+        }
+        Some(Instant::now())
+    }
+
+    fn pause(&mut self, error: &io::Error) -> Instant {
+        self.control.metrics.pauses.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        if self.logged.is_none_or(|logged| now >= logged + LOG_EVERY) {
+            self.logged = Some(now);
+            tracing::warn!(%error, "accepting pauses; raise the limit of open files (ulimit -n, LimitNOFILE)");
+        }
+        if self.reserve.take().is_some()
+            && let Ok((mut conn, _)) = self.listener.accept()
+        {
+            self.control.metrics.refused.fetch_add(1, Ordering::Relaxed);
+            // Best effort: the socket is fresh, so a short answer fits or the peer is gone.
+            let _ = conn.write(&handshake::refusal(503, "Service Unavailable"));
+            let _ = conn.shutdown(Shutdown::Write);
+        }
+        self.reserve = reserve();
+        now + PAUSE
+    }
+}
+
+/// Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for.
+fn prepare(conn: &TcpStream) -> io::Result<()> {
+    conn.set_nonblocking(true)?;
+    conn.set_nodelay(true)
+}
+
+fn reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+/// Descriptors (EMFILE of the process, ENFILE of the system) or memory (ENOBUFS, ENOMEM). The numbers are those of
+/// every Unix but for ENOBUFS.
+fn ran_out(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
+    error.kind() == ErrorKind::OutOfMemory || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
+}

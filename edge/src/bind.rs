@@ -1,0 +1,209 @@
+//! From settings to running threads.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use roost_edge_core::config::ConfigError;
+use roost_edge_core::{ShardConfig, ShardMetrics};
+
+use crate::accept::{self, Acceptor, Shards};
+use crate::config::{DriverKind, EdgeConfig};
+use crate::driver::poll::PollDriver;
+use crate::handle::{EdgeHandle, Inner};
+use crate::inbox::Inbox;
+use crate::metrics::LoopMetrics;
+use crate::run::{Setup, ShardLoop, run_shard};
+use crate::{HttpService, Upstream};
+
+/// Where an edge begins.
+pub struct Edge;
+
+/// Why an edge cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// A setting cannot work.
+    #[error("setting {0}")]
+    Config(#[from] ConfigError),
+    /// Somebody listens there already.
+    #[error("{addr} is in use: stop the other server, or choose another address to listen on")]
+    InUse {
+        /// The address of the settings.
+        addr: SocketAddr,
+    },
+    /// This user may not listen there.
+    #[error("no right to listen on {addr}: ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher one")]
+    Forbidden {
+        /// The address of the settings.
+        addr: SocketAddr,
+    },
+    /// No interface of this machine has the address.
+    #[error("{addr} is no address of this machine: use 0.0.0.0 or [::] for all of them")]
+    NotOurs {
+        /// The address of the settings.
+        addr: SocketAddr,
+    },
+    /// Anything else the system refused.
+    #[error("cannot listen on {addr}: {source}")]
+    Io {
+        /// The address of the settings.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl BindError {
+    fn new(addr: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            ErrorKind::AddrInUse => Self::InUse { addr },
+            ErrorKind::PermissionDenied => Self::Forbidden { addr },
+            ErrorKind::AddrNotAvailable => Self::NotOurs { addr },
+            _ => Self::Io { addr, source },
+        }
+    }
+}
+
+impl Edge {
+    /// Checks the settings, listens, and makes the shards. Clients can connect from now on; they are answered once the
+    /// edge is started.
+    ///
+    /// # Errors
+    /// [`BindError`], which says what to do.
+    pub fn bind(config: EdgeConfig) -> Result<Bound, BindError> {
+        config.check()?;
+        let addr = config.listen;
+        Self::build(&config).map_err(|source| BindError::new(addr, source))
+    }
+
+    fn build(config: &EdgeConfig) -> io::Result<Bound> {
+        let listener = accept::listen(config.listen)?;
+        let local_addr = listener.local_addr()?;
+        let acceptor = Acceptor::new(listener)?;
+        let (mut inboxes, mut metrics, mut drivers) = (Vec::new(), Vec::new(), Vec::new());
+        for shard in 0..config.shard_count() {
+            let DriverKind::Poll = config.driver;
+            let (driver, waker) = PollDriver::new(shard)?;
+            drivers.push(driver);
+            inboxes.push(Inbox::new(waker, config.mailbox_items_max));
+            metrics.push((Arc::new(ShardMetrics::default()), Arc::new(LoopMetrics::default())));
+        }
+        let accept = acceptor.control().clone();
+        let handle = EdgeHandle { inner: Arc::new(Inner { local_addr, inboxes, metrics, accept }) };
+        Ok(Bound { handle, acceptor, drivers, config: Arc::new(config.per_shard()) })
+    }
+}
+
+/// An edge that listens and does not run yet.
+pub struct Bound {
+    handle: EdgeHandle,
+    acceptor: Acceptor,
+    drivers: Vec<PollDriver>,
+    config: Arc<ShardConfig>,
+}
+
+impl Bound {
+    /// Where it listens, with the port the system chose if the settings named port 0.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.handle.local_addr()
+    }
+
+    /// A handle; what is posted before the start waits in the mailboxes.
+    #[must_use]
+    pub fn handle(&self) -> EdgeHandle {
+        self.handle.clone()
+    }
+
+    /// Starts a thread per shard and one that accepts.
+    ///
+    /// # Errors
+    /// A thread could not be started; those that were are ended.
+    pub fn start<U: Upstream, H: HttpService>(self, upstream: Arc<U>, http: Arc<H>) -> io::Result<Running> {
+        let mut running = Running { handle: self.handle, threads: Vec::new() };
+        let inner = running.handle.inner.clone();
+        let parts = self.drivers.into_iter().zip(&inner.inboxes).zip(&inner.metrics);
+        for (number, ((driver, inbox), (shard_metrics, metrics))) in (0_u16..).zip(parts) {
+            let setup = Setup {
+                config: self.config.clone(),
+                inbox: inbox.clone(),
+                upstream: upstream.clone(),
+                http: http.clone(),
+                shard_metrics: shard_metrics.clone(),
+                metrics: metrics.clone(),
+            };
+            let shard = ShardLoop::new(driver, number, setup);
+            running.spawn(format!("roost-shard-{number}"), move || run_shard(shard))?;
+        }
+        let shards = inner.inboxes.iter().zip(&inner.metrics);
+        let shards = Shards::new(shards.map(|(inbox, metrics)| (inbox.clone(), metrics.1.clone())));
+        running.spawn("roost-accept".into(), move || self.acceptor.run(shards))?;
+        Ok(running)
+    }
+}
+
+/// A running edge.
+#[must_use = "dropping it stops the edge"]
+pub struct Running {
+    handle: EdgeHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// The handle.
+    #[must_use]
+    pub const fn handle(&self) -> &EdgeHandle {
+        &self.handle
+    }
+
+    /// Waits until the edge was stopped, by [`EdgeHandle::stop`] or because a thread of it failed.
+    pub fn join(mut self) {
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the edge panicked");
+            }
+        }
+    }
+
+    fn spawn(&mut self, name: String, body: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        let failing = StopOnFailure { handle: self.handle.clone(), armed: true };
+        let thread = thread::Builder::new().name(name.clone()).spawn(move || {
+            let mut failing = failing;
+            match body() {
+                Ok(()) => failing.armed = false,
+                Err(error) => tracing::error!(%error, thread = name, "the edge cannot go on"),
+            }
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.handle.stop();
+            self.wait();
+        }
+    }
+}
+
+/// An edge that lost a thread, to an error or a panic, is not to run on with a part of its sessions deaf.
+struct StopOnFailure {
+    handle: EdgeHandle,
+    armed: bool,
+}
+
+impl Drop for StopOnFailure {
+    fn drop(&mut self) {
+        if self.armed {
+            self.handle.stop();
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What moves bytes. Each driver implements [`Driver`](roost_edge_core::driver::Driver).
+
+pub mod poll;

@@ -1,0 +1,108 @@
+//! The sockets of a shard, by the slot of their key.
+
+use mio::net::TcpStream;
+use roost_wire::link::SessionKey;
+
+/// What the driver knows of a socket.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Flags(u8);
+
+impl Flags {
+    /// There may be something to read.
+    pub(super) const READABLE: u8 = 1;
+    /// The shard wants nothing from it now.
+    pub(super) const PAUSED: u8 = 2;
+    /// It took less than was offered: wait for an event.
+    pub(super) const BLOCKED: u8 = 4;
+    /// The peer's end, or a failure, stands behind what is still to be read.
+    pub(super) const ENDING: u8 = 8;
+    /// It stands in the list of those to be read.
+    pub(super) const QUEUED: u8 = 16;
+
+    pub(super) const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    pub(super) const fn set(&mut self, flag: u8) {
+        self.0 |= flag;
+    }
+
+    pub(super) const fn clear(&mut self, flag: u8) {
+        self.0 &= !flag;
+    }
+}
+
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    generation: u32,
+    pub(super) flags: Flags,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, key: SessionKey) -> Self {
+        Self { stream, generation: key.generation(), flags: Flags::default() }
+    }
+
+    /// True if it is to be put into the list of those to be read; then it counts as being there.
+    pub(super) const fn may_queue(&mut self) -> bool {
+        let may = self.flags.has(Flags::READABLE) && !self.flags.has(Flags::PAUSED) && !self.flags.has(Flags::QUEUED);
+        if may {
+            self.flags.set(Flags::QUEUED);
+        }
+        may
+    }
+}
+
+/// The shard's slab decides which slots are in use; this follows it.
+#[derive(Default)]
+pub(super) struct Sockets {
+    slots: Vec<Option<Socket>>,
+    len: usize,
+}
+
+impl Sockets {
+    pub(super) fn put(&mut self, key: SessionKey, socket: Socket) {
+        let slot = key.slot() as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        if self.slots[slot].replace(socket).is_none() {
+            self.len += 1;
+        }
+    }
+
+    /// The socket of `key`; `None` if the key is stale.
+    pub(super) fn get(&mut self, key: SessionKey) -> Option<&mut Socket> {
+        self.slots.get_mut(key.slot() as usize)?.as_mut().filter(|socket| socket.generation == key.generation())
+    }
+
+    /// Takes the socket of `key` out; dropping it closes it.
+    pub(super) fn take(&mut self, key: SessionKey) -> Option<Socket> {
+        self.get(key)?;
+        self.len -= 1;
+        self.slots[key.slot() as usize].take()
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn keys(&self, shard: u16) -> impl Iterator<Item = SessionKey> {
+        let key = move |(slot, socket): (usize, &Option<Socket>)| {
+            socket.as_ref().map(|socket| SessionKey::new(shard, slot as u32, socket.generation))
+        };
+        self.slots.iter().enumerate().filter_map(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_costs_twelve_bytes() {
+        #[cfg(not(debug_assertions))] // mio keeps more for its own checks in debug builds
+        assert_eq!(size_of::<Option<Socket>>(), 12);
+        assert_eq!(size_of::<Flags>(), 1);
+    }
+}

@@ -1,0 +1,200 @@
+//! What the edge counts, and how it is read.
+//!
+//! Each shard has counters that only its thread writes; whoever reads adds them up.
+
+pub mod names;
+
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use roost_edge_core::metrics::ShardSnapshot;
+
+use self::names::Name;
+use crate::handle::Inner;
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+/// Counters of one shard's loop. Only its thread writes. Aligned: two shards share no cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct LoopMetrics {
+    turns: AtomicU64,
+    turns_exhausted: AtomicU64,
+    busy_ns: AtomicU64,
+    connections: AtomicU64,
+    taken: AtomicU64,
+}
+
+/// What the counters of one shard's loop stood at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoopSnapshot {
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Turns that left work over.
+    pub turns_exhausted: u64,
+    /// Time not spent waiting.
+    pub busy: Duration,
+    /// Deliveries dropped at the full mailbox.
+    pub mailbox_dropped: u64,
+}
+
+/// Counters of the acceptor.
+#[derive(Debug, Default)]
+pub(crate) struct AcceptMetrics {
+    pub(crate) pauses: AtomicU64,
+    pub(crate) errors: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+fn add(counter: &AtomicU64, count: u64) {
+    // One writer: a load and a store, no locked instruction.
+    counter.store(counter.load(Relaxed).wrapping_add(count), Relaxed);
+}
+
+impl LoopMetrics {
+    /// A turn ended after `busy`; `exhausted` if it left work over, `connections` are attached now.
+    pub(crate) fn turned(&self, busy: Duration, exhausted: bool, connections: usize) {
+        add(&self.turns, 1);
+        add(&self.turns_exhausted, exhausted.into());
+        add(&self.busy_ns, busy.as_nanos() as u64);
+        self.connections.store(connections as u64, Relaxed);
+    }
+
+    /// A connection was taken from the mailbox.
+    pub(crate) fn taken(&self) {
+        add(&self.taken, 1);
+    }
+
+    /// Connections the shard has, or is about to have, if `given` were handed to it.
+    pub(crate) fn load(&self, given: u64) -> u64 {
+        self.connections.load(Relaxed) + given.saturating_sub(self.taken.load(Relaxed))
+    }
+
+    fn snapshot(&self, mailbox_dropped: u64) -> LoopSnapshot {
+        LoopSnapshot {
+            turns: self.turns.load(Relaxed),
+            turns_exhausted: self.turns_exhausted.load(Relaxed),
+            busy: Duration::from_nanos(self.busy_ns.load(Relaxed)),
+            mailbox_dropped,
+        }
+    }
+}
+
+/// What all counters of an edge stood at.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeSnapshot {
+    /// Summed over the shards.
+    pub total: ShardSnapshot,
+    /// Per shard.
+    pub shards: Vec<(ShardSnapshot, LoopSnapshot)>,
+    /// Times accepting paused because descriptors or memory ran out.
+    pub accept_pauses: u64,
+    /// Connections that failed while being accepted.
+    pub accept_errors: u64,
+    /// Connections refused because no descriptor was left.
+    pub accept_refused: u64,
+}
+
+/// One line of a metrics page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The metric. Samples of one metric follow each other.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// Names and values from small, closed sets.
+    pub labels: Vec<(&'static str, Cow<'static, str>)>,
+    /// Seconds, bytes or a count, as the name says.
+    pub value: f64,
+}
+
+impl Sample {
+    fn new(Name { name, help, kind }: Name, label: Option<(&'static str, Cow<'static, str>)>, value: f64) -> Self {
+        Self { name, help, kind, labels: label.into_iter().collect(), value }
+    }
+}
+
+impl EdgeSnapshot {
+    pub(crate) fn collect(inner: &Inner) -> Self {
+        let accept = &inner.accept.metrics;
+        let mut snapshot = Self {
+            accept_pauses: accept.pauses.load(Relaxed),
+            accept_errors: accept.errors.load(Relaxed),
+            accept_refused: accept.refused.load(Relaxed),
+            ..Self::default()
+        };
+        for (shard, inbox) in inner.metrics.iter().zip(&inner.inboxes) {
+            let (counters, turns) = (shard.0.snapshot(), shard.1.snapshot(inbox.dropped()));
+            snapshot.total += &counters;
+            snapshot.shards.push((counters, turns));
+        }
+        snapshot
+    }
+
+    /// Connections accepted and not ended.
+    #[must_use]
+    pub fn connections_open(&self) -> u64 {
+        self.total.connections_opened.saturating_sub(self.total.connections_closed)
+    }
+
+    /// Sessions accepted by the router and not ended.
+    #[must_use]
+    pub fn sessions_open(&self) -> u64 {
+        self.total.sessions_opened.saturating_sub(self.total.sessions_closed)
+    }
+
+    /// Every metric, for a metrics page.
+    pub fn iter(&self) -> impl Iterator<Item = Sample> {
+        let borrowed = |(label, value)| (label, Cow::Borrowed(value));
+        let refused = (names::REFUSED, Some(("reason", "descriptors")), self.accept_refused);
+        let summed = names::SUMMED.iter().flat_map(move |&(name, label, value)| {
+            // The acceptor's own refusals stand with the others of their name.
+            let first = (name == names::REFUSED && label == Some(("reason", "full"))).then_some(refused);
+            first.into_iter().chain([(name, label, value(&self.total))])
+        });
+        let accept =
+            [(names::ACCEPT_PAUSES, None, self.accept_pauses), (names::ACCEPT_ERRORS, None, self.accept_errors)];
+        let whole =
+            summed.chain(accept).map(move |(name, label, value)| Sample::new(name, label.map(borrowed), value as f64));
+        let shards = names::PER_SHARD.iter().flat_map(|&(name, _, value)| {
+            self.shards.iter().enumerate().map(move |(shard, (_, turns))| {
+                Sample::new(name, Some(("shard", Cow::Owned(shard.to_string()))), value(turns))
+            })
+        });
+        whole.chain(shards)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_of_one_metric_follow_each_other_and_no_two_are_the_same() {
+        let shard = (ShardSnapshot::default(), LoopSnapshot::default());
+        let snapshot = EdgeSnapshot { shards: vec![shard; 3], accept_refused: 2, ..EdgeSnapshot::default() };
+        let samples: Vec<Sample> = snapshot.iter().collect();
+        let mut names: Vec<&str> = samples.iter().map(|sample| sample.name).collect();
+        names.dedup();
+        let unique = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), unique, "a name appears in two places");
+        for (at, sample) in samples.iter().enumerate() {
+            let same = |other: &Sample| other.name == sample.name && other.labels == sample.labels;
+            assert!(!samples[..at].iter().any(same), "{sample:?}");
+        }
+        let refused = samples.iter().find(|sample| sample.labels.contains(&("reason", "descriptors".into())));
+        assert_eq!(refused.map(|sample| sample.value), Some(2.0));
+    }
+}

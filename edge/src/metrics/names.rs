@@ -1,0 +1,200 @@
+//! Every metric of the edge: its name (unit in it, counters end in `_total`), its help and where its value comes from.
+
+use roost_edge_core::metrics::ShardSnapshot;
+
+use super::{Kind, LoopSnapshot};
+
+/// A metric's name and what it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// As Prometheus knows it.
+    pub name: &'static str,
+    /// One sentence for its HELP line.
+    pub help: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Name {
+    Name { name, help, kind: Kind::Counter }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Name {
+    Name { name, help, kind: Kind::Gauge }
+}
+
+/// Connections accepted and not ended.
+pub const CONNECTIONS_OPEN: Name = gauge("roost_connections_open", "Connections accepted and not ended.");
+/// Connections accepted.
+pub const CONNECTIONS_OPENED: Name = counter("roost_connections_opened_total", "Connections accepted.");
+/// Connections ended.
+pub const CONNECTIONS_CLOSED: Name = counter("roost_connections_closed_total", "Connections ended.");
+/// Connections and requests refused, by reason.
+pub const REFUSED: Name = counter("roost_connections_refused_total", "Connections and requests refused.");
+/// Upgrades answered with 101.
+pub const UPGRADES: Name = counter("roost_upgrades_total", "Upgrades answered with 101.");
+/// Connections handed to the HTTP service.
+pub const HTTP_OPENED: Name = counter("roost_http_streams_opened_total", "Connections handed to the HTTP service.");
+/// Sessions accepted and not ended.
+pub const SESSIONS_OPEN: Name = gauge("roost_sessions_open", "Sessions accepted and not ended.");
+/// Sessions the router accepted.
+pub const SESSIONS_OPENED: Name = counter("roost_sessions_opened_total", "Sessions the router accepted.");
+/// Sessions that ended.
+pub const SESSIONS_CLOSED: Name = counter("roost_sessions_closed_total", "Sessions that ended.");
+/// CONNECTs the router refused.
+pub const SESSIONS_REFUSED: Name = counter("roost_sessions_refused_total", "CONNECTs the router refused.");
+/// WebSockets closed, by reason.
+pub const CLOSES: Name = counter("roost_websocket_closes_total", "WebSockets closed, by who or what closed them.");
+/// Bytes read from clients.
+pub const BYTES_IN: Name = counter("roost_received_bytes_total", "Bytes read from clients.");
+/// Bytes written to clients.
+pub const BYTES_OUT: Name = counter("roost_sent_bytes_total", "Bytes written to clients.");
+/// Frames read.
+pub const FRAMES_IN: Name = counter("roost_frames_received_total", "Protocol frames read.");
+/// Frames written.
+pub const FRAMES_OUT: Name = counter("roost_frames_sent_total", "Frames written to the end.");
+/// Commands handed to the router.
+pub const COMMANDS: Name = counter("roost_commands_total", "Commands handed to the router.");
+/// Commands refused by the edge, by error code.
+pub const COMMAND_ERRORS: Name = counter("roost_command_errors_total", "Commands the edge refused, by error code.");
+/// Fan-outs begun.
+pub const FANOUTS: Name = counter("roost_fanouts_total", "Envelopes fanned out.");
+/// Pushes queued to sessions.
+pub const DELIVERIES: Name = counter("roost_deliveries_total", "Pushes queued, one per envelope and session.");
+/// Pushes not queued, by reason.
+pub const DELIVERIES_LOST: Name = counter(
+    "roost_deliveries_dropped_total",
+    "Pushes not queued: ephemeral ones to slow readers, durable ones to readers that catch up from the log, and those \
+     that found a full queue.",
+);
+/// Sessions marked behind.
+pub const BEHIND: Name = counter("roost_sessions_behind_total", "Times a session was marked behind.");
+/// Sessions told to catch up.
+pub const CAUGHT_UP: Name =
+    counter("roost_sessions_caught_up_total", "Times a session that was behind was told to sync.");
+/// Items waiting for fan-out.
+pub const FANOUT_WAITING: Name = gauge("roost_fanout_items_waiting", "Items that wait for fan-out.");
+/// Slices that ended with work left.
+pub const SLICES_EXHAUSTED: Name =
+    counter("roost_fanout_slices_exhausted_total", "Fan-out slices that left work over.");
+/// Deliveries were lost and all sessions told to sync.
+pub const DOUBTS: Name =
+    counter("roost_doubts_total", "Times deliveries were lost and every session was told to sync.");
+/// Sessions told to sync for that reason.
+pub const DOUBTS_TOLD: Name = counter("roost_doubts_told_total", "Sessions told to sync after deliveries were lost.");
+/// GOAWAYs.
+pub const GOAWAYS: Name = counter("roost_goaways_total", "GOAWAYs queued.");
+/// Reading paused.
+pub const PAUSES: Name = counter("roost_read_pauses_total", "Times reading from a connection was paused.");
+/// Reading resumed.
+pub const RESUMES: Name = counter("roost_read_resumes_total", "Times reading from a connection was resumed.");
+/// Turns of the shards' loops.
+pub const TURNS: Name = counter("roost_shard_turns_total", "Turns of a shard's loop.");
+/// Turns that left work over.
+pub const TURNS_EXHAUSTED: Name = counter("roost_shard_turns_exhausted_total", "Turns that left work over.");
+/// Time shards spent working.
+pub const BUSY: Name = counter("roost_shard_busy_seconds_total", "Time a shard was not waiting.");
+/// Deliveries dropped at a full mailbox.
+pub const MAILBOX_DROPPED: Name = counter("roost_mailbox_dropped_total", "Deliveries dropped at a full mailbox.");
+/// Pauses of accepting.
+pub const ACCEPT_PAUSES: Name =
+    counter("roost_accept_pauses_total", "Times accepting paused because descriptors or memory ran out.");
+/// Failed accepts of other kinds.
+pub const ACCEPT_ERRORS: Name = counter("roost_accept_errors_total", "Connections that failed while being accepted.");
+
+/// One series of a metric: the label that tells it from the others, and its value.
+pub(super) type Series<S, V> = (Name, Option<(&'static str, &'static str)>, fn(&S) -> V);
+
+const fn reason(name: &'static str) -> Option<(&'static str, &'static str)> {
+    Some(("reason", name))
+}
+
+const fn code(number: &'static str) -> Option<(&'static str, &'static str)> {
+    Some(("code", number))
+}
+
+/// What is summed over the shards. Series of one metric stand together.
+pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
+    (CONNECTIONS_OPEN, None, |shard| shard.connections_opened.saturating_sub(shard.connections_closed)),
+    (CONNECTIONS_OPENED, None, |shard| shard.connections_opened),
+    (CONNECTIONS_CLOSED, None, |shard| shard.connections_closed),
+    (REFUSED, reason("full"), |shard| shard.refused_full),
+    (REFUSED, reason("head_late"), |shard| shard.refused_head_late),
+    (REFUSED, reason("head_large"), |shard| shard.refused_head_large),
+    (REFUSED, reason("head_malformed"), |shard| shard.refused_head_malformed),
+    (REFUSED, reason("origin"), |shard| shard.refused_origin),
+    (UPGRADES, None, |shard| shard.upgrades),
+    (HTTP_OPENED, None, |shard| shard.http_opened),
+    (SESSIONS_OPEN, None, |shard| shard.sessions_opened.saturating_sub(shard.sessions_closed)),
+    (SESSIONS_OPENED, None, |shard| shard.sessions_opened),
+    (SESSIONS_CLOSED, None, |shard| shard.sessions_closed),
+    (SESSIONS_REFUSED, None, |shard| shard.sessions_refused),
+    (CLOSES, reason("peer"), |shard| shard.closed_by_peer),
+    (CLOSES, reason("going_away"), |shard| shard.closed_going_away),
+    (CLOSES, reason("protocol"), |shard| shard.closed_protocol),
+    (CLOSES, reason("internal"), |shard| shard.closed_internal),
+    (CLOSES, reason("drain"), |shard| shard.closed_drain),
+    (CLOSES, reason("token_expired"), |shard| shard.closed_token_expired),
+    (CLOSES, reason("heartbeat"), |shard| shard.closed_heartbeat),
+    (CLOSES, reason("connect_late"), |shard| shard.closed_connect_late),
+    (CLOSES, reason("overloaded"), |shard| shard.closed_overloaded),
+    (CLOSES, reason("slow"), |shard| shard.closed_slow),
+    (CLOSES, reason("unauthenticated"), |shard| shard.closed_unauthenticated),
+    (CLOSES, reason("bad_frames"), |shard| shard.closed_bad_frames),
+    (CLOSES, reason("replaced"), |shard| shard.closed_replaced),
+    (BYTES_IN, None, |shard| shard.bytes_in),
+    (BYTES_OUT, None, |shard| shard.bytes_out),
+    (FRAMES_IN, None, |shard| shard.frames_in),
+    (FRAMES_OUT, None, |shard| shard.frames_out),
+    (COMMANDS, None, |shard| shard.commands),
+    (COMMAND_ERRORS, code("100"), |shard| shard.bad_malformed),
+    (COMMAND_ERRORS, code("101"), |shard| shard.bad_unknown),
+    (COMMAND_ERRORS, code("102"), |shard| shard.bad_not_connected),
+    (COMMAND_ERRORS, code("103"), |shard| shard.bad_already_connected),
+    (COMMAND_ERRORS, code("400"), |shard| shard.rate_limited),
+    (COMMAND_ERRORS, code("401"), |shard| shard.in_flight_refused),
+    (FANOUTS, None, |shard| shard.fanouts),
+    (DELIVERIES, None, |shard| shard.deliveries),
+    (DELIVERIES_LOST, reason("ephemeral"), |shard| shard.drops_ephemeral),
+    (DELIVERIES_LOST, reason("behind"), |shard| shard.withheld),
+    (DELIVERIES_LOST, reason("fanout_full"), |shard| shard.fanout_overflow),
+    (BEHIND, None, |shard| shard.behind),
+    (CAUGHT_UP, None, |shard| shard.caught_up),
+    (FANOUT_WAITING, None, |shard| shard.fanout_items_queued.saturating_sub(shard.fanout_items_done)),
+    (SLICES_EXHAUSTED, None, |shard| shard.slices_exhausted),
+    (DOUBTS, None, |shard| shard.doubts),
+    (DOUBTS_TOLD, None, |shard| shard.doubts_told),
+    (GOAWAYS, None, |shard| shard.goaways),
+    (PAUSES, None, |shard| shard.pauses),
+    (RESUMES, None, |shard| shard.resumes),
+];
+
+/// What is told per shard.
+pub(super) const PER_SHARD: &[Series<LoopSnapshot, f64>] = &[
+    (TURNS, None, |shard| shard.turns as f64),
+    (TURNS_EXHAUSTED, None, |shard| shard.turns_exhausted as f64),
+    (BUSY, None, |shard| shard.busy.as_secs_f64()),
+    (MAILBOX_DROPPED, None, |shard| shard.mailbox_dropped as f64),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_of_a_shard_is_told() {
+        let zero = ShardSnapshot::default();
+        let gauges = SUMMED.iter().filter(|(name, ..)| name.kind == Kind::Gauge).count();
+        assert_eq!(SUMMED.len() - gauges + 2, zero.fields().count(), "two counters make the gauge of fan-out");
+    }
+
+    #[test]
+    fn names_follow_the_rules() {
+        let names = SUMMED.iter().map(|(name, ..)| name).chain(PER_SHARD.iter().map(|(name, ..)| name));
+        for Name { name, help, kind } in names {
+            assert!(name.starts_with("roost_"), "{name}");
+            assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}: {help}");
+        }
+    }
+}

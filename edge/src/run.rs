@@ -1,0 +1,319 @@
+//! The loop of a shard: wait, take in, decide, write out.
+//!
+//! Invariants:
+//! - every step of a turn has a budget, and what is left makes the next wait return at once;
+//! - effects are obeyed in the order in which the shard gives them, until there is none;
+//! - commands of one turn go upstream as one batch.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use roost_edge_core::driver::{Driver, Sink};
+use roost_edge_core::{Effect, End, Shard, ShardConfig, ShardMetrics};
+use roost_wire::CloseCode;
+use roost_wire::link::{SessionKey, Up};
+use roost_wire::ws::handshake;
+
+use crate::bridge::Link;
+use crate::inbox::{Inbox, Item, Order};
+use crate::metrics::LoopMetrics;
+use crate::{HttpService, Upstream};
+
+/// Items of the mailbox taken in per turn.
+const ITEMS_PER_TURN: usize = 4096;
+/// Writes to one connection per turn; each gathers many frames.
+const WRITES_PER_SESSION: usize = 4;
+/// How often the shard is told the wall clock.
+const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// How long sessions may take to flush when the edge stops.
+const FLUSH_WITHIN: Duration = Duration::from_secs(1);
+
+/// One shard with its driver. [`run_shard`] drives it; a simulation calls [`ShardLoop::turn`] itself.
+pub struct ShardLoop<D: Driver, U, H> {
+    driver: D,
+    side: Side<D::Conn>,
+    inbox: Inbox<D::Conn>,
+    /// Taken from the mailbox and not done yet.
+    items: VecDeque<Item<D::Conn>>,
+    ups: Vec<Up>,
+    upstream: Arc<U>,
+    http: Arc<H>,
+    metrics: Arc<LoopMetrics>,
+    wall_clock_at: Instant,
+    /// Something is left to do: do not sleep.
+    more: bool,
+    /// Set once the shard is to stop: when what has not flushed is cut off.
+    stop_at: Option<Instant>,
+}
+
+/// What a loop is made of besides its driver.
+pub struct Setup<C, U, H> {
+    /// Settings of the shard.
+    pub config: Arc<ShardConfig>,
+    /// How others reach it.
+    pub inbox: Inbox<C>,
+    /// Where its commands go.
+    pub upstream: Arc<U>,
+    /// Who serves other HTTP requests.
+    pub http: Arc<H>,
+    /// The shard's counters.
+    pub shard_metrics: Arc<ShardMetrics>,
+    /// The loop's counters.
+    pub metrics: Arc<LoopMetrics>,
+}
+
+/// What came of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Go on.
+    Done,
+    /// The shard was stopped, and nothing is left of it.
+    Stopped,
+}
+
+/// The shard's side of the loop: what the driver tells goes here.
+struct Side<C> {
+    shard: Shard,
+    now: Instant,
+    links: HashMap<SessionKey, Arc<Link>>,
+    arrivals: Vec<(C, SocketAddr)>,
+    /// Who may be worth a write besides those the shard names.
+    due: Vec<SessionKey>,
+}
+
+impl<C> Side<C> {
+    fn wrote(&mut self, key: SessionKey, n: usize) {
+        self.shard.sent(key, n, self.now);
+        if !self.links.is_empty()
+            && let Some(link) = self.links.get(&key)
+        {
+            link.sent(n);
+        }
+    }
+
+    fn unlink(&mut self, key: SessionKey) {
+        if !self.links.is_empty()
+            && let Some(link) = self.links.remove(&key)
+        {
+            link.gone();
+        }
+    }
+}
+
+impl<C> Sink for Side<C> {
+    type Conn = C;
+
+    fn accepted(&mut self, conn: C, peer: SocketAddr) {
+        self.arrivals.push((conn, peer));
+    }
+
+    fn received(&mut self, key: SessionKey, bytes: &mut [u8]) {
+        self.shard.received(key, bytes, self.now);
+    }
+
+    fn sent(&mut self, key: SessionKey, n: usize) {
+        self.wrote(key, n);
+        self.due.push(key);
+    }
+
+    fn writable(&mut self, key: SessionKey) {
+        self.due.push(key);
+    }
+
+    fn ended(&mut self, key: SessionKey, end: End) {
+        self.shard.ended(key, end, self.now);
+    }
+}
+
+impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
+    /// Joins `driver` and a new shard with the number `shard`; everybody else reaches them through `inbox`.
+    pub fn new(driver: D, shard: u16, setup: Setup<D::Conn, U, H>) -> Self {
+        let Setup { config, inbox, upstream, http, shard_metrics, metrics } = setup;
+        let now = driver.now();
+        let shard = Shard::new(config, shard, shard_metrics, now, driver.unix_ms());
+        let side = Side { shard, now, links: HashMap::new(), arrivals: Vec::new(), due: Vec::new() };
+        let (items, ups) = (VecDeque::new(), Vec::new());
+        let wall_clock_at = now + WALL_CLOCK_EVERY;
+        Self { driver, side, inbox, items, ups, upstream, http, metrics, wall_clock_at, more: false, stop_at: None }
+    }
+
+    /// Sleeps until there is something to do, then does it, within budgets.
+    ///
+    /// # Errors
+    /// The driver cannot go on.
+    pub fn turn(&mut self) -> io::Result<Turn> {
+        self.driver.wait(self.timeout())?;
+        let began = self.driver.now();
+        self.side.now = began;
+        if began >= self.wall_clock_at {
+            self.wall_clock_at = began + WALL_CLOCK_EVERY;
+            self.side.shard.wall_clock(self.driver.unix_ms(), began);
+        }
+        let mut more = self.driver.deliver(&mut self.side);
+        while let Some((conn, peer)) = self.side.arrivals.pop() {
+            self.open(conn, peer);
+        }
+        more |= self.take_items();
+        more |= self.side.shard.turn(began);
+        self.write_due();
+        self.obey();
+        self.more = more || !self.side.due.is_empty();
+        self.submit();
+        let now = self.driver.now();
+        self.metrics.turned(now.saturating_duration_since(began), self.more, self.driver.connections());
+        match self.stop_at {
+            Some(stop_at) if self.driver.connections() == 0 || now >= stop_at => {
+                self.finish();
+                Ok(Turn::Stopped)
+            }
+            _ => Ok(Turn::Done),
+        }
+    }
+
+    /// How long there is nothing to do; `None`: until something happens.
+    fn timeout(&self) -> Option<Duration> {
+        if self.more {
+            return Some(Duration::ZERO);
+        }
+        let deadline = [self.side.shard.next_deadline(), self.stop_at].into_iter().flatten().min()?;
+        Some(deadline.saturating_duration_since(self.driver.now()))
+    }
+
+    /// Takes items of the mailbox in. True: there are more.
+    fn take_items(&mut self) -> bool {
+        if self.items.is_empty() && self.inbox.mailbox().take(&mut self.items) {
+            self.side.shard.doubt(self.side.now);
+        }
+        for _ in 0..self.items.len().min(ITEMS_PER_TURN) {
+            match self.items.pop_front() {
+                Some(Item::Down(down)) => self.side.shard.down(down, self.side.now),
+                Some(Item::Http { key, down }) => self.side.shard.http(key, down, self.side.now),
+                Some(Item::Accepted { conn, peer }) => self.open(conn, peer),
+                Some(Item::Order(Order::Drain { reason, window, deadline, seed })) => {
+                    self.side.shard.drain(&reason, window, deadline, Vec::new(), self.side.now, seed);
+                }
+                Some(Item::Order(Order::Stop)) => self.stop(),
+                None => break,
+            }
+        }
+        !self.items.is_empty()
+    }
+
+    fn open(&mut self, conn: D::Conn, peer: SocketAddr) {
+        self.metrics.taken();
+        let key = if self.stop_at.is_some() { None } else { self.side.shard.opened(peer, self.side.now) };
+        let Some(key) = key else {
+            self.driver.refuse(conn, &handshake::refusal(503, "Service Unavailable"));
+            return;
+        };
+        if self.driver.attach(key, conn).is_err() {
+            self.side.ended(key, End::Error);
+        }
+    }
+
+    /// Writes to those who can take bytes again.
+    fn write_due(&mut self) {
+        let mut due = std::mem::take(&mut self.side.due);
+        for key in due.drain(..) {
+            self.write(key);
+        }
+        if self.side.due.is_empty() {
+            // Only its room is used again.
+            self.side.due = due;
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Some(effect) = self.side.shard.poll_effect() {
+            match effect {
+                Effect::Up(up) => self.ups.push(up),
+                Effect::Write(key) => self.write(key),
+                Effect::Pause(key) => self.driver.pause(key),
+                Effect::Resume(key) => self.driver.resume(key),
+                Effect::Close(key) => {
+                    self.driver.close(key);
+                    self.side.unlink(key);
+                }
+                Effect::HttpOpen { session, peer, bytes } => self.open_http(session, peer, bytes),
+                Effect::HttpData { session, bytes } => {
+                    if let Some(link) = self.side.links.get(&session) {
+                        link.feed(bytes);
+                    }
+                }
+                Effect::HttpEnd { session } => self.side.unlink(session),
+            }
+        }
+    }
+
+    fn open_http(&mut self, key: SessionKey, peer: SocketAddr, bytes: Bytes) {
+        let (link, io) = Link::new(key, bytes, self.inbox.mailbox().clone());
+        self.side.links.insert(key, link);
+        self.http.serve(io, peer);
+    }
+
+    /// Writes what is queued to `key`, as far as its transport and its share of the turn go.
+    fn write(&mut self, key: SessionKey) {
+        for _ in 0..WRITES_PER_SESSION {
+            let Some(outbound) = self.side.shard.outbound(key) else { return };
+            if outbound.is_empty() {
+                return;
+            }
+            match self.driver.write(key, outbound) {
+                Ok(0) => return,
+                Ok(n) => self.side.wrote(key, n),
+                Err(_) => return self.side.ended(key, End::Error),
+            }
+        }
+        self.side.due.push(key);
+    }
+
+    fn submit(&mut self) {
+        if !self.ups.is_empty() {
+            self.upstream.submit(&mut self.ups);
+            self.ups.clear();
+        }
+    }
+
+    /// Says goodbye to everybody.
+    fn stop(&mut self) {
+        if self.stop_at.is_some() {
+            return;
+        }
+        self.stop_at = Some(self.side.now + FLUSH_WITHIN);
+        self.side.shard.close_all(CloseCode::GoingAway, self.side.now);
+    }
+
+    /// Cuts off who is left. The router hears that they are gone, and so does who was accepted too late.
+    fn finish(&mut self) {
+        for key in self.driver.keys() {
+            self.driver.close(key);
+            self.side.ended(key, End::Error);
+        }
+        self.items.extend(self.inbox.mailbox().close());
+        while self.take_items() {}
+        self.obey();
+        self.submit();
+        self.metrics.turned(Duration::ZERO, false, self.driver.connections());
+    }
+}
+
+/// Runs a shard on this thread until it is stopped.
+///
+/// # Errors
+/// The driver cannot go on: every connection is closed by then.
+pub(crate) fn run_shard<D: Driver, U: Upstream, H: HttpService>(mut shard: ShardLoop<D, U, H>) -> io::Result<()> {
+    loop {
+        match shard.turn() {
+            Ok(Turn::Done) => {}
+            Ok(Turn::Stopped) => return Ok(()),
+            Err(error) => {
+                shard.finish();
+                return Err(error);
+            }
+        }
+    }
+}

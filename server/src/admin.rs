@@ -1,0 +1,74 @@
+//! Health, metrics and version, on a port of their own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::metrics::Sources;
+
+/// Where the node is in its life. It only moves forward.
+#[derive(Default)]
+pub(crate) struct Phase(AtomicU8);
+
+impl Phase {
+    const STARTING: u8 = 0;
+    const READY: u8 = 1;
+    const DRAINING: u8 = 2;
+
+    pub(crate) fn ready(&self) {
+        self.0.fetch_max(Self::READY, Ordering::AcqRel);
+    }
+
+    pub(crate) fn draining(&self) {
+        self.0.fetch_max(Self::DRAINING, Ordering::AcqRel);
+    }
+
+    fn name(&self) -> &'static str {
+        match self.0.load(Ordering::Acquire) {
+            Self::STARTING => "starting",
+            Self::READY => "ready",
+            _ => "draining",
+        }
+    }
+}
+
+/// What the pages tell.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub phase: Arc<Phase>,
+    pub sources: Arc<Sources>,
+}
+
+/// The admin pages.
+pub(crate) fn service(admin: Admin) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/version", get(version))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics and /version\n") })
+        .with_state(admin)
+}
+
+/// 200 if clients should be sent here, 503 if not; the body says why.
+async fn ready(State(admin): State<Admin>) -> Response {
+    let phase = admin.phase.name();
+    let store = admin.sources.store_failure();
+    let well = phase == "ready" && store.is_none();
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": well, "phase": phase, "store": store.unwrap_or("ok") }))).into_response()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.sources.render()).into_response()
+}
+
+async fn version() -> Json<serde_json::Value> {
+    Json(json!({ "name": "roost", "version": env!("CARGO_PKG_VERSION"), "protocol": ["roost.v1.pb", "roost.v1.json"] }))
+}

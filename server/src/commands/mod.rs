@@ -1,0 +1,5 @@
+//! Commands that talk to a server or its data directory.
+
+pub(crate) mod key;
+pub(crate) mod publish;
+pub(crate) mod token;

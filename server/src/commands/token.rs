@@ -1,0 +1,43 @@
+//! `roost token`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use roost_router::auth::Scope;
+use roost_wire::UserId;
+
+use super::key;
+use crate::config::Span;
+
+#[derive(Args)]
+#[command(after_help = "EXAMPLES\n  \
+    roost token --user u_42 --name Ada             for a user of your own system, valid for a day\n  \
+    roost token --service --ttl 30days             for a backend: POST /v1/publish\n\n\
+    The token is signed with DIR/token.key: whoever can read that file can be anybody.")]
+pub(crate) struct TokenArgs {
+    /// The user's id: 1 to 64 of A-Z a-z 0-9 . _ : @ -
+    #[arg(long, value_name = "ID", required_unless_present = "service")]
+    user: Option<UserId>,
+    /// The user's display name
+    #[arg(long, default_value = "")]
+    name: String,
+    /// A token for a backend instead of a user
+    #[arg(long, conflicts_with = "user")]
+    service: bool,
+    /// How long it is valid
+    #[arg(long, default_value = "1day")]
+    ttl: Span,
+    /// The server's data directory
+    #[arg(long, value_name = "DIR", default_value = "roost-data", env = "ROOST_DATA")]
+    data: PathBuf,
+}
+
+pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<()> {
+    let keys = key::read(&key::path(&args.data))?;
+    let (subject, scope) = match &args.user {
+        Some(user) => (user.as_str(), Scope::User),
+        None => ("service", Scope::Service),
+    };
+    println!("{}", key::mint(&keys, subject, &args.name, scope, args.ttl.0)?);
+    Ok(())
+}

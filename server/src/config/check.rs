@@ -1,0 +1,112 @@
+//! What makes no sense is refused with its name and the reason.
+
+use std::time::Duration;
+
+use roost_edge_core::config::OriginPolicy;
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, ConfigError};
+
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |key, reason: String| Err(ConfigError::Value { key, reason });
+
+    if config.node.is_empty() || config.node.len() > 64 || !config.node.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return refuse("node", "a name of 1 to 64 visible ASCII characters is needed".into());
+    }
+    if config.listen == config.admin && config.listen.port() != 0 {
+        return refuse("admin", format!("{} is the address of `listen` already; give it another port", config.admin));
+    }
+    if config.shards > usize::from(roost_wire::link::SessionKey::SHARDS_MAX) {
+        return refuse("shards", format!("at most {}", roost_wire::link::SessionKey::SHARDS_MAX));
+    }
+    if config.connections_max == 0 {
+        return refuse("connections_max", "at least 1".into());
+    }
+    for (key, value, least, most) in [
+        ("frame_bytes_max", config.frame_bytes_max, 1024, 16 * 1024 * 1024),
+        ("outbound_bytes_max", config.outbound_bytes_max, 16 * 1024, 64 * 1024 * 1024),
+    ] {
+        if !(least..=most).contains(&value) {
+            return refuse(key, format!("{value} is not between {least} and {most} bytes"));
+        }
+    }
+    for (key, value, least, most) in [
+        ("heartbeat", config.heartbeat, Duration::from_secs(1), Duration::from_secs(3600)),
+        ("connect_within", config.connect_within, Duration::from_millis(100), Duration::from_secs(300)),
+        ("guest_token_ttl", config.guest_token_ttl, Duration::from_secs(60), Duration::from_secs(3650 * 24 * 3600)),
+        ("drain_window", config.drain_window, Duration::ZERO, Duration::from_secs(3600)),
+        ("drain_deadline", config.drain_deadline, config.drain_window, Duration::from_secs(4000)),
+    ] {
+        if !(least..=most).contains(&value) {
+            let (least, most) = (humantime::format_duration(least), humantime::format_duration(most));
+            let value = humantime::format_duration(value);
+            return refuse(key, format!("{value} is not between {least} and {most}"));
+        }
+    }
+    if config.sends_burst == 0 && config.sends_per_second > 0 {
+        return refuse("sends_burst", "at least 1, or nobody could send".into());
+    }
+    if let OriginPolicy::Listed(origins) = &config.origins {
+        for origin in origins {
+            let scheme = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if scheme.is_none_or(|host| host.is_empty() || host.contains(['/', '*'])) {
+                return refuse("origins", format!("\"{origin}\" is no origin; write it as https://chat.example.org"));
+            }
+        }
+    }
+    if let Err(error) = EnvFilter::try_new(&config.log) {
+        return refuse("log", format!("\"{}\": {error}", config.log));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layer;
+
+    #[test]
+    fn defaults_are_well() {
+        assert!(check(&Config::default()).is_ok());
+    }
+
+    #[test]
+    fn each_wrong_setting_is_refused_by_name() {
+        for (toml, key) in [
+            ("node = ''", "node"),
+            ("listen = '127.0.0.1:1'\nadmin = '127.0.0.1:1'", "admin"),
+            ("connections_max = 0", "connections_max"),
+            ("frame_bytes_max = 10", "frame_bytes_max"),
+            ("heartbeat = '1ms'", "heartbeat"),
+            ("drain_window = '20s'\ndrain_deadline = '10s'", "drain_deadline"),
+            ("sends_burst = 0", "sends_burst"),
+            ("origins = 'chat.example.org'", "origins"),
+            ("origins = 'https://*.example.org'", "origins"),
+            ("log = 'a=b=c'", "log"),
+        ] {
+            let layer: Layer = toml::from_str(toml).unwrap();
+            let error = check(&layer.into_config()).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{key}: ")), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_name_the_place() {
+        for (toml, part) in [
+            ("listne = '127.0.0.1:1'", "listne"),
+            ("heartbeat = 'soon'", "soon"),
+            ("listen = 'here'", "line 1"),
+        ] {
+            let error = toml::from_str::<Layer>(toml).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file() {
+        let flags: Layer = toml::from_str("node = 'flag'").unwrap();
+        let file: Layer = toml::from_str("node = 'file'\nshards = 3").unwrap();
+        let config = flags.or(file).into_config();
+        assert_eq!((config.node.as_str(), config.shards), ("flag", 3));
+    }
+}

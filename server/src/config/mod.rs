@@ -1,0 +1,176 @@
+//! Settings: a flag wins over its environment variable, that over the file, that over the default.
+
+mod check;
+mod layer;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use roost_edge::{DriverKind, EdgeConfig};
+use roost_edge_core::ShardConfig;
+use roost_edge_core::config::OriginPolicy;
+use roost_router::{PublishPolicy, RouterConfig};
+use roost_wire::limits;
+
+pub use layer::{Layer, LogFormat, Span};
+
+/// The settings in force, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, told to clients in HELLO.
+    pub node: String,
+    /// Where clients connect: HTTP and WebSocket.
+    pub listen: SocketAddr,
+    /// Where health and metrics are served.
+    pub admin: SocketAddr,
+    /// The directory of the embedded store and of the token key.
+    pub data: PathBuf,
+    /// Shards, 0 for one per core.
+    pub shards: usize,
+    /// Most connections of the node.
+    pub connections_max: usize,
+    /// Whether people may enter with a display name only.
+    pub guests: bool,
+    /// How long a guest's token is valid.
+    pub guest_token_ttl: Duration,
+    /// Who may PUBLISH to channels from a socket.
+    pub publish: PublishPolicy,
+    /// Which web pages may open sockets.
+    pub origins: OriginPolicy,
+    /// Largest frame of a client, in bytes.
+    pub frame_bytes_max: usize,
+    /// Bytes that may wait for one session.
+    pub outbound_bytes_max: usize,
+    /// SENDs and PUBLISHes a session may do per second, 0 for any number.
+    pub sends_per_second: u32,
+    /// How many at once after a pause.
+    pub sends_burst: u32,
+    /// How often clients send PING.
+    pub heartbeat: Duration,
+    /// How long a connection may take to CONNECT.
+    pub connect_within: Duration,
+    /// Over how long GOAWAYs are spread when the node drains.
+    pub drain_window: Duration,
+    /// When sessions that have not left a draining node are closed.
+    pub drain_deadline: Duration,
+    /// What is logged, in the syntax of `RUST_LOG`.
+    pub log: String,
+    /// How it is written.
+    pub log_format: LogFormat,
+    /// Where to write one line of JSON once the node is ready; `None` for nowhere.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the settings file {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file is no TOML, or has a key or value that is not known. The text names line, key and reason.
+    #[error("in the settings file {path}:\n{error}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: Box<toml::de::Error>,
+    },
+    /// A value that makes no sense.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The setting, as in the file; the flag is the same with dashes.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Lays `flags` (with the environment already in them) over `file` over the defaults, and checks the result.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the name of the setting and the reason.
+    pub fn load(flags: Layer, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = match file {
+            Some(path) => Layer::read(path)?,
+            None => Layer::default(),
+        };
+        let config = flags.or(file).into_config();
+        check::check(&config)?;
+        Ok(config)
+    }
+
+    /// What the edge is told.
+    #[must_use]
+    pub fn edge(&self) -> EdgeConfig {
+        let shards = match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            shards => shards,
+        };
+        EdgeConfig {
+            listen: self.listen,
+            shards,
+            connections_max: self.connections_max,
+            driver: DriverKind::Poll,
+            shard: ShardConfig {
+                node: self.node.clone(),
+                origins: self.origins.clone(),
+                connections_max: self.connections_max,
+                frame_bytes_max: self.frame_bytes_max,
+                outbound_bytes_max: self.outbound_bytes_max,
+                sends_per_second: self.sends_per_second,
+                sends_burst: self.sends_burst,
+                heartbeat: self.heartbeat,
+                connect_within: self.connect_within,
+                ..ShardConfig::default()
+            },
+            ..EdgeConfig::default()
+        }
+    }
+
+    /// What the router is told.
+    #[must_use]
+    pub fn router(&self) -> RouterConfig {
+        RouterConfig {
+            guests: self.guests,
+            guest_token_ttl: self.guest_token_ttl,
+            publish: self.publish,
+            ..RouterConfig::default()
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: "roost".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            data: PathBuf::from("roost-data"),
+            shards: 0,
+            connections_max: 1_000_000,
+            guests: true,
+            guest_token_ttl: Duration::from_secs(30 * 24 * 3600),
+            publish: PublishPolicy::Anyone,
+            origins: OriginPolicy::SameHost,
+            frame_bytes_max: limits::FRAME_BYTES_MAX,
+            outbound_bytes_max: limits::OUTBOUND_BYTES_MAX,
+            sends_per_second: limits::SENDS_PER_SECOND,
+            sends_burst: limits::SENDS_BURST,
+            heartbeat: Duration::from_millis(limits::HEARTBEAT_MS.into()),
+            connect_within: Duration::from_millis(limits::CONNECT_WITHIN_MS.into()),
+            drain_window: Duration::from_secs(2),
+            drain_deadline: Duration::from_secs(10),
+            log: "info".into(),
+            log_format: LogFormat::Auto,
+            ready_file: None,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The wiring of edge and router in one process: commands up, envelopes down, nothing else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use roost_edge::{EdgeHandle, HttpIo, HttpService, Upstream};
+use roost_router::{Downstream, Router, SystemEnv};
+use roost_storage::EmbeddedStore;
+use roost_wire::link::{Down, Up};
+
+/// The router of this binary.
+pub(crate) type NodeRouter = Router<EmbeddedStore, EdgeLink, SystemEnv>;
+
+/// The way down: the mailboxes of this process's edge.
+pub(crate) struct EdgeLink(pub EdgeHandle);
+
+impl Downstream for EdgeLink {
+    fn shards(&self) -> u16 {
+        self.0.shards()
+    }
+
+    fn post(&self, shard: u16, batch: &mut Vec<Down>) {
+        self.0.post(shard, batch);
+    }
+}
+
+/// The way up.
+pub(crate) struct RouterLink(pub Arc<NodeRouter>);
+
+impl Upstream for RouterLink {
+    fn submit(&self, batch: &mut Vec<Up>) {
+        self.0.submit(batch);
+    }
+}
+
+/// HTTP on connections that are no WebSocket.
+pub(crate) struct Pages {
+    pub runtime: tokio::runtime::Handle,
+    pub service: axum::Router,
+}
+
+impl HttpService for Pages {
+    fn serve(&self, io: HttpIo, peer: SocketAddr) {
+        let service = hyper_util::service::TowerToHyperService::new(self.service.clone());
+        self.runtime.spawn(async move {
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(hyper_util::rt::TokioTimer::new())
+                .header_read_timeout(crate::http::HEAD_WITHIN)
+                .max_buf_size(crate::http::BUFFER_BYTES_MAX)
+                .serve_connection(hyper_util::rt::TokioIo::new(io), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, %error, "an HTTP connection failed");
+            }
+        });
+    }
+}

@@ -1,0 +1,97 @@
+//! `/v1/guest`, `/v1/refresh` and `/v1/publish`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use roost_router::Credentials;
+use roost_router::auth::Scope;
+use roost_wire::{ErrorCode, pb};
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::answer::Refusal;
+
+#[derive(Deserialize)]
+pub(super) struct Guest {
+    name: String,
+}
+
+/// What a client keeps.
+#[derive(Serialize)]
+pub(super) struct Entered {
+    user: String,
+    name: String,
+    token: String,
+    expires: u64,
+}
+
+impl From<Credentials> for Entered {
+    fn from(credentials: Credentials) -> Self {
+        Self {
+            user: credentials.user.into(),
+            name: credentials.name,
+            token: credentials.token,
+            expires: credentials.expires_ms,
+        }
+    }
+}
+
+/// A new guest with a display name.
+pub(super) async fn guest(
+    State(api): State<Api>,
+    body: Result<Json<Guest>, JsonRejection>,
+) -> Result<Json<Entered>, Refusal> {
+    let Json(guest) = body?;
+    Ok(Json(api.router.guest(&guest.name).await?.into()))
+}
+
+/// A newer token for the holder of a valid one.
+pub(super) async fn refresh(State(api): State<Api>, headers: HeaderMap) -> Result<Json<Entered>, Refusal> {
+    Ok(Json(api.router.refresh(bearer(&headers)?).await?.into()))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Publish {
+    channel: String,
+    body: pb::Body,
+    #[serde(default)]
+    cmid: String,
+    #[serde(default)]
+    attempt: u32,
+    seen: Option<u64>,
+}
+
+/// A publish by a backend, with a service token.
+pub(super) async fn publish(
+    State(api): State<Api>,
+    headers: HeaderMap,
+    body: Result<Json<Publish>, JsonRejection>,
+) -> Result<Json<pb::Sent>, Refusal> {
+    let now_ms = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let claims = api.keys.verify(bearer(&headers)?, now_ms).map_err(|error| Refusal::from(error.code()))?;
+    if claims.scope != Scope::Service {
+        return Err(ErrorCode::Forbidden.because("a service token is needed: roost token --service").into());
+    }
+    let Json(Publish { channel, body, cmid, attempt, seen }) = body?;
+    let publish = pb::Publish { channel, body: Some(body), cmid, attempt, seen };
+    Ok(Json(api.router.publish(None, publish).await?))
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| ErrorCode::BadToken.because("an Authorization: Bearer header is needed").into())
+}
+
+/// A plain GET on the WebSocket's path (RFC 9110 §15.5.22).
+pub(super) async fn upgrade_needed() -> Response {
+    (StatusCode::UPGRADE_REQUIRED, [(header::UPGRADE, "websocket")], "connect here with WebSocket\n").into_response()
+}

@@ -1,0 +1,67 @@
+//! `roost serve`: opens the store, binds, wires, tells that it is ready.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use roost_edge::{Edge, Running};
+use roost_router::auth::Keys;
+use roost_router::{Router, SystemEnv};
+use roost_storage::EmbeddedStore;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Admin, Phase};
+use crate::commands::key;
+use crate::config::Config;
+use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
+use crate::http::{self, Api};
+use crate::metrics::Sources;
+
+/// A node that serves.
+pub(crate) struct Node {
+    pub edge: Running,
+    pub router: Arc<NodeRouter>,
+    pub phase: Arc<Phase>,
+    /// Ends the admin pages: the last thing to go.
+    pub admin_stop: CancellationToken,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Starts a node.
+pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
+    // Cheap refusals first: a port in use must not open, and so lock or change, the data directory.
+    let bound = Edge::bind(config.edge())?;
+    let admin_listener = TcpListener::bind(config.admin)
+        .await
+        .with_context(|| format!("cannot serve admin pages on {} (choose another with --admin)", config.admin))?;
+    let store = EmbeddedStore::open(&config.data, roost_storage::embedded::Options::default())?;
+    let secret = store.secret(key::FILE).context("cannot make the token key")?;
+    let keys = Arc::new(Keys::new(&secret));
+    let store = Arc::new(store);
+
+    let handle = bound.handle();
+    let listen = bound.local_addr();
+    let down = Arc::new(EdgeLink(handle.clone()));
+    let router = Router::new(config.router(), Keys::new(&secret), Arc::clone(&store), down, SystemEnv);
+    let phase = Arc::new(Phase::default());
+    let sources = Arc::new(Sources { edge: handle, router: Arc::clone(&router), store });
+    let admin = admin_listener.local_addr()?;
+    let admin_stop = CancellationToken::new();
+    let stopped = admin_stop.clone().cancelled_owned();
+    let pages = admin::service(Admin { phase: Arc::clone(&phase), sources });
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(admin_listener, pages).with_graceful_shutdown(stopped).await {
+            tracing::error!(%error, "the admin pages ended");
+        }
+    });
+
+    let pages = Pages {
+        runtime: tokio::runtime::Handle::current(),
+        service: http::service(Api { router: Arc::clone(&router), keys }),
+    };
+    let edge = bound.start(Arc::new(RouterLink(Arc::clone(&router))), Arc::new(pages))?;
+    phase.ready();
+    Ok(Node { edge, router, phase, admin_stop, listen, admin })
+}

