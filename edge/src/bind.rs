@@ -75,10 +75,10 @@ impl Edge {
     pub fn bind(config: EdgeConfig) -> Result<Bound, BindError> {
         config.check()?;
         let addr = config.listen;
-        Self::build(&config).map_err(|source| BindError::new(addr, source))
+        Self::build(config).map_err(|source| BindError::new(addr, source))
     }
 
-    fn build(config: &EdgeConfig) -> io::Result<Bound> {
+    fn build(config: EdgeConfig) -> io::Result<Bound> {
         let listener = accept::listen(config.listen)?;
         let local_addr = listener.local_addr()?;
         let acceptor = Acceptor::new(listener)?;
@@ -92,7 +92,7 @@ impl Edge {
         }
         let accept = acceptor.control().clone();
         let handle = EdgeHandle { inner: Arc::new(Inner { local_addr, inboxes, metrics, accept }) };
-        Ok(Bound { handle, acceptor, drivers, config: Arc::new(config.per_shard()) })
+        Ok(Bound { handle, acceptor, drivers, config: Arc::new(config.into_shard()) })
     }
 }
 
@@ -121,6 +121,7 @@ impl Bound {
     ///
     /// # Errors
     /// A thread could not be started; those that were are ended.
+    #[expect(clippy::needless_pass_by_value, reason = "both are handed over: the threads hold them")]
     pub fn start<U: Upstream, H: HttpService>(self, upstream: Arc<U>, http: Arc<H>) -> io::Result<Running> {
         let mut running = Running { handle: self.handle, threads: Vec::new() };
         let inner = running.handle.inner.clone();

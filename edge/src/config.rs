@@ -59,7 +59,7 @@ impl EdgeConfig {
         if self.connections_max == 0 {
             return error("connections_max", "must be at least 1");
         }
-        self.per_shard().check()
+        self.clone().into_shard().check()
     }
 
     /// How many threads that makes here.
@@ -71,9 +71,9 @@ impl EdgeConfig {
     }
 
     /// The settings of each shard, with its share of the connections.
-    pub(crate) fn per_shard(&self) -> ShardConfig {
+    pub(crate) fn into_shard(self) -> ShardConfig {
         let connections_max = self.connections_max.div_ceil(self.shard_count().into());
-        ShardConfig { connections_max, ..self.shard.clone() }
+        ShardConfig { connections_max, ..self.shard }
     }
 }
 
@@ -93,6 +93,6 @@ mod tests {
     #[test]
     fn shards_share_the_connections_and_none_is_lost_to_rounding() {
         let config = EdgeConfig { shards: 3, connections_max: 10, ..EdgeConfig::default() };
-        assert_eq!(config.per_shard().connections_max, 4);
+        assert_eq!(config.into_shard().connections_max, 4);
     }
 }

@@ -62,7 +62,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
     let store = admin.sources.store_failure();
     let well = phase == "ready" && store.is_none();
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": well, "phase": phase, "store": store.unwrap_or("ok") }))).into_response()
+    (status, Json(json!({ "ready": well, "phase": phase, "store": store.as_deref().unwrap_or("ok") }))).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

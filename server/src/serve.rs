@@ -7,7 +7,7 @@ use anyhow::Context;
 use roost_edge::{Edge, Running};
 use roost_router::auth::Keys;
 use roost_router::{Router, SystemEnv};
-use roost_storage::EmbeddedStore;
+use roost_storage::{EmbeddedOptions, EmbeddedStore};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -36,15 +36,13 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
     let admin_listener = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("cannot serve admin pages on {} (choose another with --admin)", config.admin))?;
-    let store = EmbeddedStore::open(&config.data, roost_storage::embedded::Options::default())?;
-    let secret = store.secret(key::FILE).context("cannot make the token key")?;
-    let keys = Arc::new(Keys::new(&secret));
-    let store = Arc::new(store);
+    let store = EmbeddedStore::open(&config.data, &EmbeddedOptions::default())?;
+    let keys = Keys::new(&store.secret(key::NAME).context("cannot make the token key")?);
 
     let handle = bound.handle();
     let listen = bound.local_addr();
     let down = Arc::new(EdgeLink(handle.clone()));
-    let router = Router::new(config.router(), Keys::new(&secret), Arc::clone(&store), down, SystemEnv);
+    let router = Router::new(config.router(), keys, Arc::new(store.clone()), down, SystemEnv);
     let phase = Arc::new(Phase::default());
     let sources = Arc::new(Sources { edge: handle, router: Arc::clone(&router), store });
     let admin = admin_listener.local_addr()?;
@@ -59,7 +57,7 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
 
     let pages = Pages {
         runtime: tokio::runtime::Handle::current(),
-        service: http::service(Api { router: Arc::clone(&router), keys }),
+        service: http::service(Api { router: Arc::clone(&router) }),
     };
     let edge = bound.start(Arc::new(RouterLink(Arc::clone(&router))), Arc::new(pages))?;
     phase.ready();

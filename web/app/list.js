@@ -44,6 +44,11 @@ export class List {
     this.render();
   }
 
+  /** @param {string} conv */
+  focus(conv) {
+    /** @type {HTMLElement | null | undefined} */ (this.#items.get(conv)?.item.querySelector("button"))?.focus();
+  }
+
   #grow() {
     this.#shown += ROWS_STEP;
     this.#render();
@@ -60,13 +65,16 @@ export class List {
       item.remove();
       this.#items.delete(id);
     }
+    const focused = document.activeElement;
     /** @type {Element | null} */
     let place = this.#list.firstElementChild;
     for (const room of rooms) {
       const item = this.#row(room);
       if (item === place) place = place.nextElementSibling;
-      else this.#list.insertBefore(item, place); // moves keep the focus of other rows
+      else this.#list.insertBefore(item, place);
     }
+    // A row that moved has lost the focus.
+    if (focused instanceof HTMLElement && this.#list.contains(focused)) focused.focus({ preventScroll: true });
     this.#more.hidden = all.length <= this.#shown;
     this.#renderEmpty(all.length === 0);
   }

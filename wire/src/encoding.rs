@@ -8,6 +8,23 @@ use crate::ws;
 use crate::{CloseCode, ErrorCode};
 
 /// How frames are written on a connection.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use roost_wire::pb::{Frame, Get};
+/// use roost_wire::{Encoding, FrameBody};
+///
+/// let get = Frame { rid: 1, body: Some(FrameBody::Get(Get { conv: "c_1".into() })) };
+/// let mut payload = BytesMut::new();
+/// Encoding::Json.encode(&get, &mut payload);
+/// assert_eq!(payload, r#"{"rid":1,"get":{"conv":"c_1"}}"#);
+///
+/// let mut rest = &payload[..];
+/// while let Some(frame) = Encoding::Json.decode(&mut rest)? {
+///     assert_eq!(frame, get);
+/// }
+/// # Ok::<(), roost_wire::FrameError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// `roost.v1.pb`: binary messages, each one or more frames with a varint length before each.
@@ -91,7 +108,7 @@ impl Encoding {
         }
     }
 
-    /// Appends `frame` to `out` as the payload of a WebSocket message.
+    /// Appends `frame` to `out` as the payload of a WebSocket message. Protobuf frames may follow one another there.
     pub fn encode(self, frame: &Frame, out: &mut BytesMut) {
         match self {
             Self::Protobuf => {
@@ -133,7 +150,9 @@ impl Encoding {
 
     /// Reads the next frame from the front of `payload` (the rest of a WebSocket message) and moves past it.
     ///
-    /// Returns `None` once the message is used up. A JSON message holds one frame, a protobuf message any number.
+    /// Returns `None` once the message is used up, so at once for an empty one. A JSON message holds one frame, a
+    /// protobuf message any number. What a frame decodes to may take some thirty times its bytes in memory (a list of
+    /// empty strings): check the lengths of lists before keeping it.
     ///
     /// # Errors
     /// [`FrameError`]. After [`FrameError::Empty`] `payload` is past the frame, and decoding may go on; after the

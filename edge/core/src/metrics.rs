@@ -138,6 +138,10 @@ counters! {
     fanout_overflow,
     /// Slices that ended with work left.
     slices_exhausted,
+    /// Memberships of sessions in topics begun.
+    topics_joined,
+    /// Memberships ended.
+    topics_left,
     /// Times deliveries were lost and every session was told to sync.
     doubts,
     /// Sessions told so.

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use roost_edge_core::HttpDown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -121,7 +121,7 @@ impl Drop for HttpIo {
     fn drop(&mut self) {
         self.shut();
         // What was received and never read holds memory until the link goes, which the shard decides.
-        self.link.state.lock().inbound = [Bytes::new(); 0].into();
+        self.link.state.lock().inbound.clear();
     }
 }
 
@@ -129,6 +129,7 @@ impl Drop for HttpIo {
 mod tests {
     use std::future::poll_fn;
 
+    use bytes::Bytes;
     use parking_lot::Mutex;
     use roost_wire::link::SessionKey;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

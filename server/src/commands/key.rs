@@ -5,27 +5,36 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use roost_router::auth::{Claims, Keys, Scope};
+use roost_router::{Env, SystemEnv};
+use roost_storage::EmbeddedStore;
+use roost_storage::embedded::read_secret;
+use roost_wire::UserId;
 
 /// The key's file in a data directory.
-/// Its name in a data directory.
-pub(crate) const FILE: &str = "token.key";
+/// Its name among the secrets of a data directory.
+pub(crate) const NAME: &str = "token-key";
 
+/// The key's file in a data directory.
 pub(crate) fn path(data: &Path) -> PathBuf {
-    data.join(FILE)
+    EmbeddedStore::secret_path(data, NAME)
 }
 
 /// Reads the key of a server that was started before.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Keys> {
-    let bytes = std::fs::read(path).with_context(|| {
-        format!("cannot read the token key {} (a server makes it on its first start; --data names its directory)", path.display())
+    let secret = read_secret(path).with_context(|| {
+        let path = path.display();
+        format!("cannot read the token key {path} (a server makes it on its first start; --data names its directory)")
     })?;
-    let key: [u8; 32] = bytes.as_slice().try_into().ok().with_context(|| format!("{} is no token key: it has {} bytes, not 32", path.display(), bytes.len()))?;
-    Ok(Keys::new(&key))
+    Ok(Keys::new(&secret))
 }
 
 /// Makes a token that is valid for `ttl` from now.
-pub(crate) fn mint(keys: &Keys, user: &str, name: &str, scope: Scope, ttl: Duration) -> anyhow::Result<String> {
-    ensure!(!ttl.is_zero(), "--ttl must be longer than nothing");
-    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
-    Ok(keys.mint(&Claims::new(user, name, scope, now_s, ttl)))
+pub(crate) fn mint(keys: &Keys, user: UserId, name: &str, scope: Scope, ttl: Duration) -> anyhow::Result<String> {
+    ensure!(ttl >= Duration::from_secs(1), "--ttl must be at least a second");
+    Ok(keys.mint(&Claims::new(user, name, scope, SystemEnv.now_ms(), ttl.as_secs())))
+}
+
+/// The subject of a backend's token.
+pub(crate) fn service() -> UserId {
+    UserId::new("service").expect("it is an id")
 }

@@ -13,7 +13,7 @@ use crate::config::Span;
 #[command(after_help = "EXAMPLES\n  \
     roost token --user u_42 --name Ada             for a user of your own system, valid for a day\n  \
     roost token --service --ttl 30days             for a backend: POST /v1/publish\n\n\
-    The token is signed with DIR/token.key: whoever can read that file can be anybody.")]
+    The token is signed with the key in DIR/secrets: whoever can read that file can be anybody.")]
 pub(crate) struct TokenArgs {
     /// The user's id: 1 to 64 of A-Z a-z 0-9 . _ : @ -
     #[arg(long, value_name = "ID", required_unless_present = "service")]
@@ -35,8 +35,8 @@ pub(crate) struct TokenArgs {
 pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<()> {
     let keys = key::read(&key::path(&args.data))?;
     let (subject, scope) = match &args.user {
-        Some(user) => (user.as_str(), Scope::User),
-        None => ("service", Scope::Service),
+        Some(user) => (user.clone(), Scope::User),
+        None => (key::service(), Scope::Service),
     };
     println!("{}", key::mint(&keys, subject, &args.name, scope, args.ttl.0)?);
     Ok(())

@@ -110,19 +110,14 @@ impl Config {
     /// What the edge is told.
     #[must_use]
     pub fn edge(&self) -> EdgeConfig {
-        let shards = match self.shards {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            shards => shards,
-        };
         EdgeConfig {
             listen: self.listen,
-            shards,
+            shards: self.shards,
             connections_max: self.connections_max,
             driver: DriverKind::Poll,
             shard: ShardConfig {
                 node: self.node.clone(),
                 origins: self.origins.clone(),
-                connections_max: self.connections_max,
                 frame_bytes_max: self.frame_bytes_max,
                 outbound_bytes_max: self.outbound_bytes_max,
                 sends_per_second: self.sends_per_second,

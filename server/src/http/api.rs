@@ -5,8 +5,8 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use roost_router::Credentials;
-use roost_router::auth::Scope;
+use roost_router::auth::{AuthError, Scope};
+use roost_router::{Credentials, Env, SystemEnv};
 use roost_wire::{ErrorCode, pb};
 use serde::{Deserialize, Serialize};
 
@@ -69,10 +69,7 @@ pub(super) async fn publish(
     headers: HeaderMap,
     body: Result<Json<Publish>, JsonRejection>,
 ) -> Result<Json<pb::Sent>, Refusal> {
-    let now_ms = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    let claims = api.keys.verify(bearer(&headers)?, now_ms).map_err(|error| Refusal::from(error.code()))?;
+    let claims = api.router.keys().verify(bearer(&headers)?, SystemEnv.now_ms()).map_err(AuthError::error)?;
     if claims.scope != Scope::Service {
         return Err(ErrorCode::Forbidden.because("a service token is needed: roost token --service").into());
     }

@@ -24,7 +24,6 @@ const BODY_BYTES_MAX: usize = 128 * 1024;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub router: Arc<NodeRouter>,
-    pub keys: Arc<roost_router::auth::Keys>,
 }
 
 /// Every path of the public port but the WebSocket's.

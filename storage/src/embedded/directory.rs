@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::files;
 
 /// The format that this build writes, and the only one it reads.
-pub const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 /// Largest `roost.json` that is read, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 

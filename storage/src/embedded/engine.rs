@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot};
 use parking_lot::RwLock;
-use roost_wire::pb::Role;
 use roost_wire::{ConvId, UserId};
 
 use super::keys;
@@ -188,11 +187,6 @@ pub(crate) trait Lookup {
     fn row(&self, conv: &ConvId, user: &UserId) -> Result<Option<IndexRow>> {
         let value = self.get(|tables| &tables.rows, &keys::row(user, conv))?;
         value.map(|value| values::decode_row(conv.clone(), &value)).transpose()
-    }
-
-    fn role(&self, conv: &ConvId, user: &UserId) -> Result<Option<Role>> {
-        let value = self.get(|tables| &tables.members, &keys::member(conv, user))?;
-        value.map(|value| values::decode_role(&value)).transpose()
     }
 
     fn user(&self, user: &UserId) -> Result<Option<User>> {

@@ -87,7 +87,20 @@ impl HeadError {
 }
 
 /// Reads the request head at the front of `buf`: the request and the length of its head, or `None` if `buf` ends
-/// early.
+/// early: call again with the same bytes and more.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use roost_wire::ws::handshake::{Request, key_from, parse_request, write_accept, write_request};
+///
+/// let mut sent = BytesMut::new();
+/// write_request("/ws", "localhost:8080", &key_from([7; 16]), Some("roost.v1.pb"), None, None, &mut sent)?;
+/// let Some((Request::Upgrade(upgrade), head_len)) = parse_request(&sent)? else { panic!("an upgrade") };
+/// assert_eq!((upgrade.path, head_len), ("/ws", sent.len()));
+/// let mut answer = BytesMut::new();
+/// write_accept(upgrade.key, upgrade.protocols().next(), &mut answer);
+/// # Ok::<(), roost_wire::ws::handshake::HeadError>(())
+/// ```
 ///
 /// # Errors
 /// [`HeadError`], to be answered with [`HeadError::response`].

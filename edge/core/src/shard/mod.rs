@@ -1,5 +1,26 @@
 //! One thread's share of an edge.
+//!
+//! - `head`: request heads, the upgrade, and streams of the HTTP service;
+//! - `inbound`: frames of clients, as far as the edge answers them or hands them up;
+//! - `downs`: what the router sends, in its order; fan-out in slices;
+//! - `outgoing`: what is queued to connections, and what happens when it is not read;
+//! - `closing`: how connections end;
+//! - `timers`: deadlines; `walks`: what concerns every session: doubt, drain, stop;
+//! - `invariants`: what holds between inputs, checked in debug builds.
 
+mod closing;
+mod downs;
+mod head;
+mod inbound;
+#[cfg(any(test, debug_assertions))]
+mod invariants;
+mod outgoing;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod walks;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,70 +28,190 @@ use std::time::{Duration, Instant};
 use roost_wire::CloseCode;
 use roost_wire::link::{Down, SessionKey};
 
+use crate::bucket::Rate;
+use crate::clock::{Clock, Tick};
+use crate::session::{Connection, Stage, Times};
+use crate::slab::Slab;
+use crate::topics::Topics;
+use crate::wheel::Wheel;
 use crate::{Effect, End, HttpDown, Outbound, ShardConfig, ShardMetrics};
+use downs::Fanout;
+use outgoing::Stock;
+use walks::Walks;
 
 /// One thread's share of an edge: its connections, timers, topics and fan-out.
 #[derive(Debug)]
 pub struct Shard {
-    pub(crate) config: Arc<ShardConfig>,
+    config: Arc<ShardConfig>,
+    metrics: Arc<ShardMetrics>,
+    times: Times,
+    rate: Option<Rate>,
+    stock: Stock,
+    clock: Clock,
+    /// When the current input happened.
+    now: Instant,
+    tick: Tick,
+    slots: Slab<Connection>,
+    wheel: Wheel,
+    topics: Topics,
+    fanout: Fanout,
+    walks: Walks,
+    live_sessions: usize,
+    effects: VecDeque<Effect>,
 }
 
-#[allow(unused_variables, clippy::needless_pass_by_value)]
+/// Bytes of memory a shard holds, for tests, benches and the curious. Frames waiting to be written are shared between
+/// sessions and not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Slots and timers; they stay when connections end, for the next ones.
+    pub slot_bytes: usize,
+    /// Of these, what one connection takes.
+    pub bytes_per_connection: usize,
+    /// Topics and the lists of those who joined them.
+    pub topic_bytes: usize,
+}
+
 impl Shard {
     /// An empty shard with the number `shard`. `unix_ms` is the wall clock at `now`, in ms since the Unix epoch:
     /// tokens expire by it.
     #[must_use]
     pub fn new(config: Arc<ShardConfig>, shard: u16, metrics: Arc<ShardMetrics>, now: Instant, unix_ms: u64) -> Self {
-        Self { config }
+        Self {
+            times: Times::new(&config),
+            rate: Rate::new(config.sends_per_second, config.sends_burst),
+            stock: Stock::new(&config),
+            clock: Clock::new(now, unix_ms),
+            now,
+            tick: 0,
+            slots: Slab::new(shard),
+            wheel: Wheel::new(),
+            topics: Topics::default(),
+            fanout: Fanout::new(&config),
+            walks: Walks::default(),
+            live_sessions: 0,
+            effects: VecDeque::new(),
+            config,
+            metrics,
+        }
     }
 
     /// Sets the wall clock, which may jump: call it now and then. Expiries already known keep their moment.
-    pub fn wall_clock(&mut self, unix_ms: u64, now: Instant) {}
+    pub fn wall_clock(&mut self, unix_ms: u64, now: Instant) {
+        self.clock.adjust(unix_ms, now);
+    }
 
-    /// A connection was accepted. `None`: the shard is full, close the socket; it was counted.
+    /// A connection was accepted. `None`: the shard is full or stopping, close the socket; it was counted.
     pub fn opened(&mut self, peer: SocketAddr, now: Instant) -> Option<SessionKey> {
-        None
+        self.at(now);
+        let until = self.clock.tick_after(self.now, self.config.head_within);
+        let room = self.slots.len() < self.config.connections_max && !self.walks.stopping;
+        let key = if room { self.slots.insert(Connection::new(peer, self.tick, until)) } else { None };
+        match key {
+            Some(key) => {
+                self.metrics.connections_opened(1);
+                self.settle(key);
+            }
+            None => self.metrics.refused_full(1),
+        }
+        key
     }
 
     /// Bytes arrived, in a buffer that the driver lends; they are unmasked in place.
-    pub fn received(&mut self, key: SessionKey, bytes: &mut [u8], now: Instant) {}
-
-    /// The driver wrote `written` bytes from the front of the outbound queue.
-    pub fn sent(&mut self, key: SessionKey, written: usize, now: Instant) {}
-
-    /// The transport ended and the driver has let it go. No [`Effect::Close`] follows.
-    pub fn ended(&mut self, key: SessionKey, end: End, now: Instant) {}
-
-    /// Something came from the router.
-    pub fn down(&mut self, down: Down, now: Instant) {}
-
-    /// The HTTP service did something on a stream.
-    pub fn http(&mut self, key: SessionKey, down: HttpDown, now: Instant) {}
-
-    /// Runs timers that are due and one slice of fan-out. True: there is more to do at once.
-    pub fn turn(&mut self, now: Instant) -> bool {
-        false
+    pub fn received(&mut self, key: SessionKey, bytes: &mut [u8], now: Instant) {
+        self.at(now);
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        self.metrics.bytes_in(bytes.len() as u64);
+        conn.heard = self.tick;
+        match &conn.stage {
+            Stage::Head(_) => self.head(key, bytes),
+            Stage::Http(_) => self.http_bytes(key, bytes),
+            Stage::Session(_) => self.session_bytes(key, bytes),
+            Stage::Closing(_) => self.closing_bytes(key, bytes),
+            Stage::Dead => {}
+        }
+        self.settle(key);
     }
 
-    /// When to call [`Shard::turn`] at the latest. `None`: nothing is timed.
+    /// The driver wrote `written` bytes from the front of the outbound queue.
+    ///
+    /// # Panics
+    /// If that is more than waited: the driver counts wrong.
+    pub fn sent(&mut self, key: SessionKey, written: usize, now: Instant) {
+        self.at(now);
+        self.written(key, written);
+        self.settle(key);
+    }
+
+    /// The transport ended and the driver has let it go. No [`Effect::Close`] follows.
+    pub fn ended(&mut self, key: SessionKey, end: End, now: Instant) {
+        self.at(now);
+        self.transport_ended(key, end);
+        self.debug_check(None);
+    }
+
+    /// Something came from the router. While a fan-out is under way it waits its turn, so that what the router sends
+    /// is obeyed in its order.
+    pub fn down(&mut self, down: Down, now: Instant) {
+        self.at(now);
+        self.take_down(down);
+        self.debug_check(None);
+    }
+
+    /// The HTTP service did something on a stream.
+    pub fn http(&mut self, key: SessionKey, down: HttpDown, now: Instant) {
+        self.at(now);
+        self.http_down(key, down);
+        self.settle(key);
+    }
+
+    /// Runs timers that are due, one slice of fan-out and one of what concerns every session. True: there is more to
+    /// do at once.
+    pub fn turn(&mut self, now: Instant) -> bool {
+        self.at(now);
+        let more_timers = self.run_timers();
+        let more_fanout = self.run_slice();
+        let more_walks = self.run_walks();
+        self.debug_check(None);
+        more_timers || more_fanout || more_walks
+    }
+
+    /// When to call [`Shard::turn`] at the latest; a moment that is past says at once. `None`: nothing is timed.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        None
+        let waiting = (!self.fanout.is_idle()).then_some(self.tick);
+        let tick = [waiting, self.wheel.next(), self.walks.next()].into_iter().flatten().min();
+        tick.map(|tick| self.clock.instant(tick))
     }
 
     /// What to do next; call until `None`.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        None
+        loop {
+            let effect = self.effects.pop_front()?;
+            // What was asked for may have become void since.
+            let valid = match &effect {
+                Effect::Write(key) => self.slots.get_mut(*key).is_some_and(|conn| {
+                    conn.write_wanted = false;
+                    !conn.outbound.is_empty()
+                }),
+                Effect::Pause(key) | Effect::Resume(key) => self.slots.get(*key).is_some_and(|conn| !conn.is_dead()),
+                Effect::Close(key) => self.slots.remove(*key).is_some(),
+                _ => true,
+            };
+            if valid {
+                return Some(effect);
+            }
+        }
     }
 
     /// The queue of a connection. `None`: the key is stale.
     #[must_use]
     pub fn outbound(&self, key: SessionKey) -> Option<&Outbound> {
-        None
+        self.slots.get(key).filter(|conn| !conn.is_dead()).map(|conn| &conn.outbound)
     }
 
-    /// Asks every session to go elsewhere: GOAWAY, with slots spread over `window` by `seed`; those still here at
-    /// `deadline` from now are closed with 4000.
+    /// Asks every session to go elsewhere: a GOAWAY each, with slots spread over `window` by `seed`. Sessions still
+    /// here at `deadline` from now are closed with 4000; sessions that begin meanwhile are asked as well.
     pub fn drain(
         &mut self,
         reason: &str,
@@ -80,25 +221,33 @@ impl Shard {
         now: Instant,
         seed: u64,
     ) {
+        self.at(now);
+        self.begin_drain(reason, window, deadline, urls, seed);
     }
 
-    /// Closes every connection, sessions with `code`: the shard is to end. It is empty once
+    /// Closes every connection, sessions with `code`, and takes no more: the shard is to end. It is empty once
     /// [`Shard::connections`] is 0.
-    pub fn close_all(&mut self, code: CloseCode, now: Instant) {}
+    pub fn close_all(&mut self, code: CloseCode, now: Instant) {
+        self.at(now);
+        self.begin_stop(code);
+    }
 
     /// Deliveries were lost: every live session is told to sync, paced.
-    pub fn doubt(&mut self, now: Instant) {}
+    pub fn doubt(&mut self, now: Instant) {
+        self.at(now);
+        self.begin_doubt();
+    }
 
     /// Connections held, of every kind.
     #[must_use]
     pub fn connections(&self) -> usize {
-        0
+        self.slots.len()
     }
 
     /// Sessions that the router accepted.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        0
+        self.live_sessions
     }
 
     /// Settings of the shard.
@@ -106,4 +255,37 @@ impl Shard {
     pub fn config(&self) -> &ShardConfig {
         &self.config
     }
+
+    /// What the shard holds. Walks every connection: not for every turn.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let slots = self.slots.slots();
+        let joined = (0..slots).filter_map(|slot| self.slots.get(self.slots.key_at(slot)?));
+        let joined_bytes: usize = joined
+            .filter_map(Connection::session)
+            .filter_map(|session| session.joined.as_ref())
+            .map(|joined| joined.heap_bytes())
+            .sum();
+        Memory {
+            slot_bytes: slots as usize * Slab::<Connection>::SLOT_BYTES + self.wheel.heap_bytes(),
+            bytes_per_connection: crate::session::IDLE_SESSION_BYTES,
+            topic_bytes: self.topics.heap_bytes() + joined_bytes,
+        }
+    }
+
+    /// An input happened at `now`. Time never runs backwards here.
+    fn at(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.tick = self.clock.tick(self.now);
+    }
+
+    /// Ends an input that concerned `key`: arms its timer if its deadline came nearer.
+    fn settle(&mut self, key: SessionKey) {
+        self.arm(key);
+        self.debug_check(Some(key));
+    }
+
+    #[cfg(not(any(test, debug_assertions)))]
+    #[allow(clippy::unused_self)]
+    fn debug_check(&self, _touched: Option<SessionKey>) {}
 }

@@ -190,7 +190,7 @@ impl Driver for PollDriver {
         // Best effort: a fresh socket has room for a short answer, and a peer that is gone needs none.
         let _ = conn.write(answer);
         if conn.shutdown(Shutdown::Write).is_ok() {
-            self.linger.keep(conn.into(), Instant::now());
+            self.linger.keep(conn, Instant::now());
         }
     }
 

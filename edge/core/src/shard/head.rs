@@ -1,0 +1,177 @@
+//! Request heads: the upgrade (RFC 6455 §4.2), refusals, and streams of the HTTP service.
+
+use bytes::{Bytes, BytesMut};
+use roost_wire::Encoding;
+use roost_wire::limits::HEAD_BYTES_MAX;
+use roost_wire::link::SessionKey;
+use roost_wire::ws::handshake::{HeadError, Request, Upgrade, parse_request, refusal, write_accept};
+
+use super::Shard;
+use crate::session::{Closing, Http, Session, Stage};
+use crate::{Effect, HttpDown, ShardMetrics};
+
+/// What to do with a connection after a look at its first bytes.
+enum Verdict {
+    /// The head is cut.
+    More,
+    /// A request for the HTTP service.
+    Http,
+    /// A session. `head_bytes` is the length of the head; frames follow it.
+    Upgrade { head_bytes: usize, accept: BytesMut, encoding: Encoding, bearer: Option<Box<str>> },
+    /// Refused with this response, counted there.
+    Refuse(BytesMut, fn(&ShardMetrics, u64)),
+}
+
+impl Shard {
+    /// Bytes of a request head. They are kept only while it is cut.
+    pub(super) fn head(&mut self, key: SessionKey, bytes: &mut [u8]) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Head(head) = &mut conn.stage else { return };
+        if head.partial.is_empty() {
+            if let Verdict::More = self.judge_and_go(key, bytes) {
+                self.keep_partial(key, bytes.to_vec());
+            }
+            return;
+        }
+        let seen = head.partial.len();
+        head.partial.extend_from_slice(bytes);
+        // A head that comes byte by byte is not parsed at each of them.
+        if !ends_head(&head.partial, seen) && head.partial.len() < HEAD_BYTES_MAX {
+            return;
+        }
+        let mut whole = std::mem::take(&mut head.partial);
+        if let Verdict::More = self.judge_and_go(key, &mut whole) {
+            self.keep_partial(key, whole);
+        }
+    }
+
+    fn keep_partial(&mut self, key: SessionKey, partial: Vec<u8>) {
+        if let Some(Stage::Head(head)) = self.slots.get_mut(key).map(|conn| &mut conn.stage) {
+            head.partial = partial;
+        }
+    }
+
+    /// Judges and obeys. The verdict returned is `More`, or done with.
+    fn judge_and_go(&mut self, key: SessionKey, bytes: &mut [u8]) -> Verdict {
+        match self.judge(bytes) {
+            Verdict::More => return Verdict::More,
+            Verdict::Http => self.open_http(key, bytes),
+            Verdict::Refuse(response, count) => {
+                count(&self.metrics, 1);
+                self.refuse_head(key, response);
+            }
+            Verdict::Upgrade { head_bytes, accept, encoding, bearer } => {
+                self.upgrade(key, accept, encoding, bearer);
+                self.session_bytes(key, &mut bytes[head_bytes..]);
+            }
+        }
+        Verdict::Http
+    }
+
+    fn judge(&self, bytes: &[u8]) -> Verdict {
+        let (request, head_bytes) = match parse_request(bytes) {
+            Ok(None) => return Verdict::More,
+            Ok(Some(found)) => found,
+            Err(error) => {
+                let count = match error {
+                    HeadError::TooLarge => ShardMetrics::refused_head_large,
+                    _ => ShardMetrics::refused_head_malformed,
+                };
+                return Verdict::Refuse(error.response(), count);
+            }
+        };
+        let upgrade = match request {
+            Request::Upgrade(upgrade) if upgrade.path == self.config.ws_path => upgrade,
+            _ => return Verdict::Http,
+        };
+        if !self.config.origins.admits(upgrade.origin, upgrade.host) {
+            let response = refusal(403, "pages of this origin may not open a session");
+            return Verdict::Refuse(response, ShardMetrics::refused_origin);
+        }
+        let protocol = choose_protocol(&upgrade);
+        let mut accept = BytesMut::with_capacity(256);
+        write_accept(upgrade.key, protocol.map(Encoding::subprotocol), &mut accept);
+        let bearer = upgrade.bearer.map(Box::from);
+        Verdict::Upgrade { head_bytes, accept, encoding: protocol.unwrap_or(Encoding::Json), bearer }
+    }
+
+    fn upgrade(&mut self, key: SessionKey, accept: BytesMut, encoding: Encoding, bearer: Option<Box<str>>) {
+        let until = self.clock.tick_after(self.now, self.config.connect_within);
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        conn.stage = Stage::Session(Session::new(&self.config, encoding, bearer));
+        conn.until = until;
+        self.metrics.upgrades(1);
+        self.queue(key, accept.freeze());
+        let hello = self.stock.hello(encoding);
+        self.queue(key, hello);
+    }
+
+    /// Answers a request by `response`, then lets the connection go.
+    pub(super) fn refuse_head(&mut self, key: SessionKey, response: BytesMut) {
+        self.queue(key, response.freeze());
+        self.begin_closing(key, Closing::Deaf);
+    }
+
+    fn open_http(&mut self, key: SessionKey, bytes: &[u8]) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Head(head) = &conn.stage else { return };
+        let peer = head.peer;
+        conn.stage = Stage::Http(Http { untaken_bytes: 0, done: false });
+        self.metrics.http_opened(1);
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.give_http(key, bytes.len());
+        self.effects.push_back(Effect::HttpOpen { session: key, peer, bytes });
+    }
+
+    /// Bytes for the HTTP service. What comes after it is done is thrown away.
+    pub(super) fn http_bytes(&mut self, key: SessionKey, bytes: &[u8]) {
+        let Some(Stage::Http(http)) = self.slots.get(key).map(|conn| &conn.stage) else { return };
+        if http.done || bytes.is_empty() {
+            return;
+        }
+        self.effects.push_back(Effect::HttpData { session: key, bytes: Bytes::copy_from_slice(bytes) });
+        self.give_http(key, bytes.len());
+    }
+
+    /// Counts bytes given to the HTTP service; above its window reading pauses.
+    fn give_http(&mut self, key: SessionKey, given: usize) {
+        let Some(Stage::Http(http)) = self.slots.get_mut(key).map(|conn| &mut conn.stage) else { return };
+        http.untaken_bytes += given;
+        if http.untaken_bytes > self.config.http_window_bytes {
+            self.pause(key);
+        }
+    }
+
+    pub(super) fn http_down(&mut self, key: SessionKey, down: HttpDown) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Http(http) = &mut conn.stage else { return };
+        match down {
+            HttpDown::Data(bytes) if !http.done => self.queue(key, bytes),
+            HttpDown::Data(_) => {}
+            HttpDown::Taken(taken) => {
+                http.untaken_bytes = http.untaken_bytes.saturating_sub(taken);
+                if http.untaken_bytes <= self.config.http_window_bytes / 2 {
+                    self.resume(key);
+                }
+            }
+            HttpDown::End => {
+                http.done = true;
+                if conn.outbound.is_empty() {
+                    self.let_go(key);
+                }
+            }
+        }
+    }
+}
+
+/// The first of the client's sub-protocols that is ours. `None`: it gets JSON, and no sub-protocol is named (RFC 6455
+/// §4.2.2: not agreeing to any is no error).
+fn choose_protocol(upgrade: &Upgrade<'_>) -> Option<Encoding> {
+    upgrade.protocols().find_map(Encoding::from_subprotocol)
+}
+
+/// Whether an empty line ends in `bytes` behind the first `seen`.
+fn ends_head(bytes: &[u8], seen: usize) -> bool {
+    let tail = &bytes[seen.saturating_sub(3)..];
+    tail.windows(2).any(|pair| pair == b"\n\n") || tail.windows(3).any(|three| three == b"\n\r\n")
+}

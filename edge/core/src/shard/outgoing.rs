@@ -1,0 +1,232 @@
+//! What is queued to connections, and what happens when it is not read.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use roost_wire::link::{Envelope, SessionKey};
+use roost_wire::pb::{self, Frame};
+use roost_wire::{CloseCode, Encoding, FrameBody};
+
+use super::Shard;
+use crate::policy::{self, Step};
+use crate::session::{Closing, Connection, Phase, Stage};
+use crate::{Effect, ShardConfig};
+
+/// Frames that never differ, built once per encoding.
+#[derive(Debug)]
+pub(super) struct Stock {
+    hello: [Bytes; 2],
+    changed: [Bytes; 2],
+    pong: [Bytes; 2],
+}
+
+impl Stock {
+    pub(super) fn new(config: &ShardConfig) -> Self {
+        let build = |body: &dyn Fn(Encoding) -> FrameBody| {
+            Encoding::ALL.map(|encoding| encoding.server_message(&Frame { rid: 0, body: Some(body(encoding)) }))
+        };
+        let connect_within_ms = u32::try_from(config.connect_within.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            hello: build(&|encoding| {
+                FrameBody::Hello(pb::Hello {
+                    node: config.node.clone(),
+                    protocol: encoding.subprotocol().into(),
+                    connect_within_ms,
+                })
+            }),
+            changed: build(&|_| FrameBody::Changed(pb::Changed { more: true, ..pb::Changed::default() })),
+            pong: build(&|_| FrameBody::Pong(pb::Pong {})),
+        }
+    }
+
+    pub(super) fn hello(&self, encoding: Encoding) -> Bytes {
+        self.hello[encoding.index()].clone()
+    }
+}
+
+/// What a slice of fan-out came to; added to the metrics once.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    deliveries: u64,
+    drops: u64,
+    withheld: u64,
+    behind: u64,
+}
+
+impl Shard {
+    /// Queues bytes, whatever the limits say.
+    pub(super) fn queue(&mut self, key: SessionKey, bytes: Bytes) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        if conn.is_dead() {
+            return;
+        }
+        if conn.outbound.is_empty() && matches!(conn.stage, Stage::Http(_)) {
+            conn.progress = self.tick;
+        }
+        conn.outbound.push(bytes);
+        if !conn.write_wanted && !conn.outbound.is_empty() {
+            conn.write_wanted = true;
+            self.effects.push_back(Effect::Write(key));
+        }
+    }
+
+    /// Queues a frame of the router's, and stops reading a session that leaves too much unread. It always fits:
+    /// replies are bounded by the commands in flight.
+    pub(super) fn queue_frame(&mut self, key: SessionKey, frame: &Frame) {
+        let Some(session) = self.slots.get(key).and_then(Connection::session) else { return };
+        let bytes = session.encoding.server_message(frame);
+        self.queue(key, bytes);
+        self.pause_if_over(key);
+    }
+
+    /// Queues what the edge answers by itself; breaks if the session was closed because it reads nothing of it.
+    pub(super) fn answer(&mut self, key: SessionKey, bytes: Bytes) -> ControlFlow<()> {
+        let Some(conn) = self.slots.get(key) else { return ControlFlow::Break(()) };
+        if policy::is_flooded(&self.config, &conn.outbound) {
+            self.close(key, CloseCode::SlowConsumer);
+            return ControlFlow::Break(());
+        }
+        self.queue(key, bytes);
+        self.pause_if_over(key);
+        ControlFlow::Continue(())
+    }
+
+    /// The same for a frame.
+    pub(super) fn answer_frame(&mut self, key: SessionKey, rid: u64, body: FrameBody) -> ControlFlow<()> {
+        let Some(session) = self.slots.get(key).and_then(Connection::session) else {
+            return ControlFlow::Break(());
+        };
+        let encoding = session.encoding;
+        let bytes = match body {
+            FrameBody::Pong(_) if rid == 0 => self.stock.pong[encoding.index()].clone(),
+            body => encoding.server_message(&Frame { rid, body: Some(body) }),
+        };
+        self.answer(key, bytes)
+    }
+
+    /// Delivers a push to one session, as far as the slow-consumer ladder lets it.
+    pub(super) fn deliver(&mut self, key: SessionKey, envelope: &Envelope, tally: &mut Tally) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Session(session) = &mut conn.stage else { return };
+        if !matches!(session.phase, Phase::Live(_)) {
+            return;
+        }
+        let message = envelope.message(session.encoding);
+        match policy::push(&self.config, envelope.lane(), session.behind, &conn.outbound, message.len()) {
+            Step::Queue => {
+                conn.outbound.push(message.clone());
+                tally.deliveries += 1;
+                if !conn.write_wanted {
+                    conn.write_wanted = true;
+                    self.effects.push_back(Effect::Write(key));
+                }
+            }
+            Step::Drop => tally.drops += 1,
+            Step::Withhold => {
+                tally.withheld += 1;
+                if !session.behind {
+                    tally.behind += 1;
+                    self.mark_behind(key);
+                }
+            }
+        }
+    }
+
+    /// Adds what a slice came to.
+    pub(super) fn count(&self, tally: &Tally) {
+        self.metrics.deliveries(tally.deliveries);
+        self.metrics.drops_ephemeral(tally.drops);
+        self.metrics.withheld(tally.withheld);
+        self.metrics.behind(tally.behind);
+    }
+
+    /// Tells a live session to catch up from the log, now or once it has read what waits. True if it is one.
+    pub(super) fn tell_changed(&mut self, key: SessionKey) -> bool {
+        let Some(session) = self.slots.get(key).and_then(Connection::session) else { return false };
+        if session.user().is_none() {
+            return false;
+        }
+        if !session.behind {
+            self.metrics.behind(1);
+            self.mark_behind(key);
+        }
+        true
+    }
+
+    /// From now on durable pushes are held back, until CHANGED has told the client to catch up: maybe at once.
+    fn mark_behind(&mut self, key: SessionKey) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        if !conn.paused {
+            conn.progress = self.tick;
+        }
+        if let Some(session) = conn.session_mut() {
+            session.behind = true;
+        }
+        self.catch_up_if_drained(key);
+        self.arm(key);
+    }
+
+    fn catch_up_if_drained(&mut self, key: SessionKey) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Session(session) = &mut conn.stage else { return };
+        if session.behind && policy::is_drained(&self.config, &conn.outbound) {
+            session.behind = false;
+            let changed = self.stock.changed[session.encoding.index()].clone();
+            self.metrics.caught_up(1);
+            self.queue(key, changed);
+        }
+    }
+
+    fn pause_if_over(&mut self, key: SessionKey) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Session(session) = &conn.stage else { return };
+        if !conn.paused && policy::is_over(&self.config, &conn.outbound) {
+            if !session.behind {
+                conn.progress = self.tick;
+            }
+            self.pause(key);
+            self.arm(key);
+        }
+    }
+
+    pub(super) fn pause(&mut self, key: SessionKey) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        if !std::mem::replace(&mut conn.paused, true) {
+            self.metrics.pauses(1);
+            self.effects.push_back(Effect::Pause(key));
+        }
+    }
+
+    pub(super) fn resume(&mut self, key: SessionKey) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        if std::mem::replace(&mut conn.paused, false) {
+            // It was us who did not read.
+            conn.heard = self.tick;
+            self.metrics.resumes(1);
+            self.effects.push_back(Effect::Resume(key));
+        }
+    }
+
+    /// `written` bytes left the queue: what waited for that may go on.
+    pub(super) fn written(&mut self, key: SessionKey, written: usize) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        if conn.is_dead() || written == 0 {
+            return;
+        }
+        let frames = conn.outbound.advance(written);
+        conn.progress = self.tick;
+        self.metrics.bytes_out(written as u64);
+        self.metrics.frames_out(frames as u64);
+        match &conn.stage {
+            Stage::Session(_) => {
+                if conn.paused && policy::is_under(&self.config, &conn.outbound) {
+                    self.resume(key);
+                }
+                self.catch_up_if_drained(key);
+            }
+            Stage::Http(http) if http.done && conn.outbound.is_empty() => self.let_go(key),
+            Stage::Closing(Closing::Heard | Closing::Deaf) => self.closing_flushed(key),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Start, drain, stop.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use roost_edge::{BindError, Edge};
+use roost_wire::{Encoding, FrameBody};
+
+use crate::support::{Client, Heard, config, send, serve};
+
+#[test]
+fn a_second_server_on_the_same_port_is_refused_and_told_what_to_do() {
+    let server = serve(config());
+    let mut second = config();
+    second.listen = server.addr;
+    let Err(error) = Edge::bind(second) else { panic!("two servers share a port") };
+    assert!(matches!(error, BindError::InUse { addr } if addr == server.addr));
+    assert!(error.to_string().contains("stop the other server"), "{error}");
+}
+
+#[test]
+fn a_server_can_start_again_on_the_port_it_just_left() {
+    let server = serve(config());
+    let mut again = config();
+    again.listen = server.addr;
+    let ada = Client::connect(server.addr, Encoding::Json, "ada");
+    server.handle().stop();
+    server.running.join();
+    // Our side closed first, so its half of the connection is in TIME_WAIT now.
+    drop(ada);
+    let server = serve(again);
+    Client::connect(server.addr, Encoding::Json, "ada");
+}
+
+#[test]
+fn draining_stops_accepting_and_asks_sessions_to_move() {
+    let server = serve(config());
+    let mut ada = Client::connect(server.addr, Encoding::Json, "ada");
+    let mut bob = Client::connect(server.addr, Encoding::Protobuf, "bob");
+    server.handle().drain("maintenance", Duration::ZERO, Duration::from_millis(500));
+    for client in [&mut ada, &mut bob] {
+        let frame = client.hear_frame();
+        assert!(matches!(&frame.body, Some(FrameBody::Goaway(away)) if away.reason == "maintenance"), "{frame:?}");
+    }
+    // It is served until the deadline.
+    ada.say(5, send("last words"));
+    assert_eq!(ada.hear_frame().rid, 5);
+    server.until("the listener is closed", |_| TcpStream::connect(server.addr).is_err());
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(client.hear_close(), Some(4000));
+    }
+    server.until("all gone", |metrics| metrics.connections_open() == 0);
+}
+
+#[test]
+fn stopping_closes_every_session_with_1001_and_ends_the_threads() {
+    let server = serve(config());
+    let mut clients: Vec<Client> =
+        (0..50).map(|number| Client::connect(server.addr, Encoding::Json, &format!("g{number}"))).collect();
+    let idle = TcpStream::connect(server.addr).unwrap();
+    server.until("all in", |metrics| metrics.connections_open() == 51);
+    let (handle, router) = (server.handle().clone(), server.router.clone());
+    handle.stop();
+    for client in &mut clients {
+        assert_eq!(client.hear_close(), Some(1001));
+    }
+    server.running.join();
+    assert_eq!(handle.metrics().connections_open(), 0);
+    assert_eq!(router.gone.lock().unwrap().len(), 50, "the router was told of each");
+    for client in &mut clients {
+        assert_eq!(client.hear(), Heard::End);
+    }
+    drop(idle);
+    // A handle outlives its edge harmlessly.
+    handle.stop();
+    handle.drain("late", Duration::ZERO, Duration::ZERO);
+    assert!(TcpStream::connect(handle.local_addr()).is_err());
+}

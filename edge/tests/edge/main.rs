@@ -1,0 +1,7 @@
+//! The edge with real sockets, and a router of a few lines behind it.
+
+mod http;
+mod lifecycle;
+mod limits;
+mod sessions;
+mod support;

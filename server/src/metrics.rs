@@ -1,0 +1,150 @@
+//! The metrics page: what edge, router, store and process count, in Prometheus' text format.
+
+use std::borrow::Cow;
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use roost_edge::{EdgeHandle, metrics as edge};
+use roost_router::metrics as router;
+use roost_storage::EmbeddedStore;
+use roost_storage::embedded::Histogram;
+
+use crate::glue::NodeRouter;
+
+/// Who counts.
+pub(crate) struct Sources {
+    pub edge: EdgeHandle,
+    pub router: Arc<NodeRouter>,
+    pub store: EmbeddedStore,
+}
+
+impl Sources {
+    /// Why the store takes no writes; `None` while it does.
+    pub(crate) fn store_failure(&self) -> Option<String> {
+        self.store.stopped().map(|error| error.to_string())
+    }
+
+    /// The page.
+    pub(crate) fn render(&self) -> String {
+        let mut page = Page::default();
+        for sample in self.edge.metrics().iter() {
+            let kind = match sample.kind {
+                edge::Kind::Counter => "counter",
+                edge::Kind::Gauge => "gauge",
+            };
+            page.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
+        }
+        for sample in self.router.metrics().iter() {
+            let kind = match sample.kind {
+                router::Kind::Counter => "counter",
+                router::Kind::Gauge => "gauge",
+            };
+            page.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
+        }
+        self.store_metrics(&mut page);
+        process_metrics(&mut page);
+        page.text
+    }
+
+    fn store_metrics(&self, page: &mut Page) {
+        let metrics = self.store.metrics();
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let name = "roost_store_commit_seconds";
+        page.histogram(name, "Time of a commit, its fsync included.", &metrics.commit_micros, seconds);
+        let name = "roost_store_commit_writes";
+        page.histogram(name, "Writes that one commit carried.", &metrics.commit_writes, |writes| writes as f64);
+        for (name, help, kind, value) in [
+            ("roost_store_entries_total", "Entries stored.", "counter", &metrics.entries),
+            ("roost_store_conflicts_total", "Appends that met another head.", "counter", &metrics.conflicts),
+            ("roost_store_marks_total", "Marks stored.", "counter", &metrics.marks),
+            ("roost_store_marks_asked_total", "Marks asked for.", "counter", &metrics.marks_asked),
+            ("roost_store_queue_full_total", "Writes refused: too much was waiting.", "counter", &metrics.queue_full),
+            ("roost_store_disk_full_total", "Commits refused: no room on the disk.", "counter", &metrics.disk_full),
+            ("roost_store_busy_total", "Commits refused: tables lag behind.", "counter", &metrics.refused),
+            ("roost_store_failed_total", "Commits that failed otherwise.", "counter", &metrics.failed),
+            ("roost_store_queue_writes", "Writes waiting now.", "gauge", &metrics.queue_writes),
+            ("roost_store_queue_marks", "Marks waiting now.", "gauge", &metrics.queue_marks),
+        ] {
+            page.sample(name, help, kind, &[], value.load(Relaxed) as f64);
+        }
+    }
+}
+
+/// What the kernel says of this process, by the names that dashboards expect.
+fn process_metrics(page: &mut Page) {
+    if let Some(bytes) = resident_bytes() {
+        page.sample("process_resident_memory_bytes", "Resident memory.", "gauge", &[], bytes as f64);
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        page.sample("process_open_fds", "Open file descriptors.", "gauge", &[], open.count() as f64);
+    }
+    let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
+    page.sample("process_cpu_seconds_total", "CPU time, user and system.", "counter", &[], cpu_s);
+}
+
+/// `VmRSS` of this process; `None` where there is no /proc.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Text in the making. Samples of one metric must follow each other.
+#[derive(Default)]
+struct Page {
+    text: String,
+    last: String,
+}
+
+impl Page {
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        if self.last != name {
+            name.clone_into(&mut self.last);
+            // Writing to a String cannot fail.
+            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        }
+    }
+
+    fn sample(&mut self, name: &str, help: &str, kind: &str, labels: &[(&str, Cow<'_, str>)], value: f64) {
+        self.head(name, help, kind);
+        self.text.push_str(name);
+        for (place, (label, of)) in labels.iter().enumerate() {
+            let _ = write!(self.text, "{}{label}=\"{of}\"", if place == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn histogram<const N: usize>(&mut self, name: &str, help: &str, of: &Histogram<N>, unit: impl Fn(u64) -> f64) {
+        self.head(name, help, "histogram");
+        let (buckets, count) = of.cumulative();
+        let mut bucket = |bound: &dyn Display, below: u64| {
+            let _ = writeln!(self.text, "{name}_bucket{{le=\"{bound}\"}} {below}");
+        };
+        for (bound, below) in buckets {
+            bucket(&unit(bound), below);
+        }
+        bucket(&"+Inf", count);
+        let _ = writeln!(self.text, "{name}_sum {}\n{name}_count {count}", unit(of.sum()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_head_for_the_samples_of_one_metric() {
+        let mut page = Page::default();
+        page.sample("a_total", "A.", "counter", &[], 1.0);
+        page.sample("b_total", "B.", "counter", &[("code", "4000".into())], 2.0);
+        page.sample("b_total", "B.", "counter", &[("code", "4010".into()), ("x", "y".into())], 0.5);
+        assert_eq!(
+            page.text,
+            "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n\
+             # HELP b_total B.\n# TYPE b_total counter\nb_total{code=\"4000\"} 2\nb_total{code=\"4010\",x=\"y\"} 0.5\n"
+        );
+    }
+}
