@@ -83,6 +83,8 @@ struct Side<C> {
     arrivals: Vec<(C, SocketAddr)>,
     /// Who may be worth a write besides those the shard names.
     due: Vec<SessionKey>,
+    /// Whose transport ended: their links go once what they received is passed on.
+    over: Vec<SessionKey>,
 }
 
 impl<C> Side<C> {
@@ -126,6 +128,9 @@ impl<C> Sink for Side<C> {
 
     fn ended(&mut self, key: SessionKey, end: End) {
         self.shard.ended(key, end, self.now);
+        if !self.links.is_empty() {
+            self.over.push(key);
+        }
     }
 }
 
@@ -135,7 +140,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         let Setup { config, inbox, upstream, http, shard_metrics, metrics } = setup;
         let now = driver.now();
         let shard = Shard::new(config, shard, shard_metrics, now, driver.unix_ms());
-        let side = Side { shard, now, links: HashMap::new(), arrivals: Vec::new(), due: Vec::new() };
+        let side = Side { shard, now, links: HashMap::new(), arrivals: Vec::new(), due: Vec::new(), over: Vec::new() };
         let (items, ups) = (VecDeque::new(), Vec::new());
         let wall_clock_at = now + WALL_CLOCK_EVERY;
         Self { driver, side, inbox, items, ups, upstream, http, metrics, wall_clock_at, more: false, stop_at: None }
@@ -246,6 +251,9 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
                 }
                 Effect::HttpEnd { session } => self.side.unlink(session),
             }
+        }
+        while let Some(key) = self.side.over.pop() {
+            self.side.unlink(key);
         }
     }
 

@@ -107,7 +107,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Serve(args) => lifecycle::run(args.load()?),
+        Command::Serve(args) => lifecycle::run(&args.load()?),
         Command::Chat(args) => lifecycle::client_runtime()?.block_on(chat::run(args)),
         Command::Publish(args) => lifecycle::client_runtime()?.block_on(publish::run(args)),
         Command::Token(args) => token::run(&args),

@@ -23,14 +23,14 @@ pub(crate) fn client_runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Serves until told to stop.
-pub(crate) fn run(config: Config) -> anyhow::Result<()> {
-    telemetry::start(&config);
+pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
+    telemetry::start(config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("roost-router")
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let result = runtime.block_on(live(&config));
+    let result = runtime.block_on(live(config));
     // Tasks that still wait for peers do not hold the process up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -61,10 +61,10 @@ async fn live(config: &Config) -> anyhow::Result<()> {
 async fn drain(config: &Config, node: &Node, stop: &mut Stop) {
     node.phase.draining();
     let edge = node.edge.handle();
-    tracing::info!(sessions = edge.sessions(), "draining; a second signal stops at once");
+    tracing::info!(sessions = edge.metrics().sessions_open(), "draining; a second signal stops at once");
     edge.drain("drain", config.drain_window, config.drain_deadline);
     let deadline = Instant::now() + config.drain_deadline;
-    while edge.sessions() > 0 && Instant::now() < deadline {
+    while edge.metrics().sessions_open() > 0 && Instant::now() < deadline {
         tokio::select! {
             () = tokio::time::sleep(DRAIN_LOOK_EVERY) => {}
             () = stop.asked() => return,

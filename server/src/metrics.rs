@@ -1,6 +1,5 @@
 //! The metrics page: what edge, router, store and process count, in Prometheus' text format.
 
-use std::borrow::Cow;
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -66,7 +65,7 @@ impl Sources {
             ("roost_store_queue_writes", "Writes waiting now.", "gauge", &metrics.queue_writes),
             ("roost_store_queue_marks", "Marks waiting now.", "gauge", &metrics.queue_marks),
         ] {
-            page.sample(name, help, kind, &[], value.load(Relaxed) as f64);
+            page.sample(name, help, kind, NO_LABELS, value.load(Relaxed) as f64);
         }
     }
 }
@@ -74,14 +73,14 @@ impl Sources {
 /// What the kernel says of this process, by the names that dashboards expect.
 fn process_metrics(page: &mut Page) {
     if let Some(bytes) = resident_bytes() {
-        page.sample("process_resident_memory_bytes", "Resident memory.", "gauge", &[], bytes as f64);
+        page.sample("process_resident_memory_bytes", "Resident memory.", "gauge", NO_LABELS, bytes as f64);
     }
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
-        page.sample("process_open_fds", "Open file descriptors.", "gauge", &[], open.count() as f64);
+        page.sample("process_open_fds", "Open file descriptors.", "gauge", NO_LABELS, open.count() as f64);
     }
     let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let cpu_s = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
-    page.sample("process_cpu_seconds_total", "CPU time, user and system.", "counter", &[], cpu_s);
+    page.sample("process_cpu_seconds_total", "CPU time, user and system.", "counter", NO_LABELS, cpu_s);
 }
 
 /// `VmRSS` of this process; `None` where there is no /proc.
@@ -91,6 +90,8 @@ fn resident_bytes() -> Option<u64> {
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
+
+const NO_LABELS: &[(&str, &str)] = &[];
 
 /// Text in the making. Samples of one metric must follow each other.
 #[derive(Default)]
@@ -108,7 +109,7 @@ impl Page {
         }
     }
 
-    fn sample(&mut self, name: &str, help: &str, kind: &str, labels: &[(&str, Cow<'_, str>)], value: f64) {
+    fn sample(&mut self, name: &str, help: &str, kind: &str, labels: &[(&str, impl Display)], value: f64) {
         self.head(name, help, kind);
         self.text.push_str(name);
         for (place, (label, of)) in labels.iter().enumerate() {
@@ -138,9 +139,9 @@ mod tests {
     #[test]
     fn one_head_for_the_samples_of_one_metric() {
         let mut page = Page::default();
-        page.sample("a_total", "A.", "counter", &[], 1.0);
-        page.sample("b_total", "B.", "counter", &[("code", "4000".into())], 2.0);
-        page.sample("b_total", "B.", "counter", &[("code", "4010".into()), ("x", "y".into())], 0.5);
+        page.sample("a_total", "A.", "counter", NO_LABELS, 1.0);
+        page.sample("b_total", "B.", "counter", &[("code", "4000")], 2.0);
+        page.sample("b_total", "B.", "counter", &[("code", "4010"), ("x", "y")], 0.5);
         assert_eq!(
             page.text,
             "# HELP a_total A.\n# TYPE a_total counter\na_total 1\n\

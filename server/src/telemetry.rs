@@ -8,8 +8,10 @@ use crate::config::{Config, LogFormat};
 
 /// Starts logging. A second call in one process does nothing.
 pub(crate) fn start(config: &Config) {
-    // The filter was checked with the settings.
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The tables of the store tell much about themselves; who wants it says so: `--log info,fjall=info`.
+    let filter = format!("fjall=warn,lsm_tree=warn,{}", config.log);
+    // It was checked with the settings.
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let json = match config.log_format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -66,8 +66,7 @@ export class List {
       this.#items.delete(id);
     }
     const focused = document.activeElement;
-    /** @type {Element | null} */
-    let place = this.#list.firstElementChild;
+    let place = /** @type {any} */ (this.#list.firstElementChild);
     for (const room of rooms) {
       const item = this.#row(room);
       if (item === place) place = place.nextElementSibling;

@@ -29,13 +29,14 @@ pub trait Driver {
     /// The wall clock, in ms since the Unix epoch; it may jump.
     fn unix_ms(&self) -> u64;
 
-    /// Sleeps until something happened, the waker was called or `timeout` is over; `None` waits for ever.
+    /// Sleeps until something happened, the waker was called or `timeout` is over; `None` waits for ever. Does not
+    /// sleep while there is more to deliver.
     ///
     /// # Errors
     /// Only when the driver cannot go on: the shard then ends.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Tells `sink` what happened, within the driver's budget. True: there is more to tell, so do not sleep.
+    /// Tells `sink` what happened, within the driver's budget. True: the budget was used up, and there is more.
     fn deliver<S: Sink<Conn = Self::Conn>>(&mut self, sink: &mut S) -> bool;
 
     /// Takes `conn` as the transport of `key` and starts to read.

@@ -25,7 +25,7 @@ impl HttpIo {
     }
 
     /// Copies as much of `bufs` as the window lets through.
-    fn write(&self, cx: &Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn take(&self, cx: &Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let mut state = self.link.state.lock();
         if state.gone || state.shut {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -91,7 +91,7 @@ impl AsyncRead for HttpIo {
 
 impl AsyncWrite for HttpIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.write(cx, &[IoSlice::new(buf)])
+        self.take(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -99,7 +99,7 @@ impl AsyncWrite for HttpIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, bufs)
+        self.take(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -10,8 +10,8 @@ use rust_embed::RustEmbed;
 #[include = "*.css"]
 #[include = "*.js"]
 #[include = "*.svg"]
-#[exclude = "test/*"]
-#[exclude = "node_modules/*"]
+#[exclude = "test/**"]
+#[exclude = "node_modules/**"]
 struct Web;
 
 /// Nothing from elsewhere, nothing inline: text of peers can never become code.

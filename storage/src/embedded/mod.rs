@@ -43,7 +43,7 @@ pub use metrics::{COMMIT_MICROS_BOUNDS, COMMIT_WRITES_BOUNDS, Histogram, StoreMe
 pub use options::EmbeddedOptions;
 
 use self::directory::Directory;
-use self::draft::Remembered;
+use self::draft::{Remembered, Verdict};
 use self::engine::{Engine, Lookup};
 use self::queue::{Answer, Queue, Write};
 use self::writer::Writer;
@@ -172,7 +172,12 @@ impl Store for EmbeddedStore {
     }
 
     async fn append(&self, append: Append) -> Result<Appended> {
-        self.ask(|answer| Write::Append(append, answer)).await
+        let (conv, expected) = (append.conv.clone(), append.expected);
+        match self.ask(|answer| Write::Append(append, answer)).await? {
+            Verdict::Stored { stamp } => Ok(Appended::Stored { stamp }),
+            // Read here, so that the writer is not kept from the next commit.
+            Verdict::Conflict => read::conflict(&self.view(), &conv, expected),
+        }
     }
 
     async fn range(&self, conv: &ConvId, range: Range, limit: usize) -> Result<Vec<Entry>> {

@@ -13,9 +13,10 @@ use prost::Message;
 use roost_wire::{ConvId, Seq, UserId};
 use tokio::sync::oneshot;
 
+use super::draft::Verdict;
 use super::metrics::{self, StoreMetrics};
 use super::options::EmbeddedOptions;
-use crate::{Append, Appended, ConvMeta, Mark, Member, Result, StoreError, User};
+use crate::{Append, ConvMeta, Mark, Member, Result, StoreError, User};
 
 /// Most writes of one commit: more would make the first of them wait for long.
 const COMMIT_WRITES_MAX: usize = 1024;
@@ -27,7 +28,7 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
 
 /// One write and who waits for it.
 pub(crate) enum Write {
-    Append(Append, Answer<Appended>),
+    Append(Append, Answer<Verdict>),
     Create(ConvMeta, Vec<Member>, Answer<(ConvMeta, bool)>),
     Users(Vec<User>, Answer<()>),
 }

@@ -46,6 +46,9 @@ pub(crate) fn range(view: &View<'_>, conv: &ConvId, range: Range, limit: usize) 
 /// What an append is told that met another head.
 pub(crate) fn conflict(view: &View<'_>, conv: &ConvId, expected: Seq) -> Result<Appended> {
     let head = view.meta(conv)?.map_or(0, |meta| meta.head);
+    if expected > head {
+        return Ok(Appended::Conflict { tail: Vec::new(), head });
+    }
     let tail = range(view, conv, Range::After(expected - 1), CONFLICT_ENTRIES_MAX)?;
     Ok(Appended::Conflict { tail, head })
 }

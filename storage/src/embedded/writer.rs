@@ -7,8 +7,7 @@ use super::draft::{Draft, Remembered, Verdict};
 use super::engine::{CommitError, Engine};
 use super::metrics::{self, StoreMetrics};
 use super::queue::{Answer, Queue, Round, Write};
-use super::read;
-use crate::{Append, Appended, ConvMeta, Result, Seq, StoreError};
+use crate::{ConvMeta, Result, StoreError};
 
 /// What the writer works with.
 pub(crate) struct Writer {
@@ -20,15 +19,9 @@ pub(crate) struct Writer {
 
 /// An answer that waits for the commit.
 enum Pending {
-    Append(Result<Verdict>, Conflicted, Answer<Appended>),
+    Append(Result<Verdict>, Answer<Verdict>),
     Create(Result<(ConvMeta, bool)>, Answer<(ConvMeta, bool)>),
     Users(Result<()>, Answer<()>),
-}
-
-/// Where to read the tail if an append met another head.
-struct Conflicted {
-    conv: roost_wire::ConvId,
-    expected: Seq,
 }
 
 /// Stops the queue however the thread ends, so that nobody waits for ever.
@@ -85,14 +78,10 @@ impl Writer {
     /// Tells one caller how it went, after the commit.
     fn answer(&self, pending: Pending) {
         match pending {
-            Pending::Append(Ok(Verdict::Stored { stamp }), _, answer) => {
-                drop(answer.send(Ok(Appended::Stored { stamp })));
+            Pending::Append(result, answer) => {
+                metrics::add(&self.metrics.conflicts, usize::from(result == Ok(Verdict::Conflict)));
+                drop(answer.send(result));
             }
-            Pending::Append(Ok(Verdict::Conflict), at, answer) => {
-                metrics::add(&self.metrics.conflicts, 1);
-                drop(answer.send(read::conflict(&self.engine.view(), &at.conv, at.expected)));
-            }
-            Pending::Append(Err(error), _, answer) => drop(answer.send(Err(error))),
             Pending::Create(result, answer) => drop(answer.send(result)),
             Pending::Users(result, answer) => drop(answer.send(result)),
         }
@@ -134,9 +123,9 @@ impl Pending {
     /// The answer after a failed commit: a write that broke a rule hears so, whatever happened to the others.
     fn fail(self, failure: &Failure) {
         match self {
-            Self::Append(Ok(Verdict::Stored { .. }), _, answer) => drop(answer.send(Err(failure.written.clone()))),
-            Self::Append(Ok(Verdict::Conflict), _, answer) => drop(answer.send(Err(failure.certain.clone()))),
-            Self::Append(Err(error), _, answer) => drop(answer.send(Err(error))),
+            Self::Append(Ok(Verdict::Stored { .. }), answer) => drop(answer.send(Err(failure.written.clone()))),
+            Self::Append(Ok(Verdict::Conflict), answer) => drop(answer.send(Err(failure.certain.clone()))),
+            Self::Append(Err(error), answer) => drop(answer.send(Err(error))),
             Self::Create(Ok((_, true)), answer) => drop(answer.send(Err(failure.written.clone()))),
             // The one that exists may be of this very commit.
             Self::Create(Ok((_, false)), answer) => drop(answer.send(Err(failure.certain.clone()))),
@@ -150,11 +139,7 @@ impl Pending {
 /// Applies one write to the draft.
 fn drafted(draft: &mut Draft<'_>, write: Write) -> Pending {
     match write {
-        Write::Append(append, answer) => {
-            let Append { conv, expected, .. } = &append;
-            let at = Conflicted { conv: conv.clone(), expected: *expected };
-            Pending::Append(draft.append(append), at, answer)
-        }
+        Write::Append(append, answer) => Pending::Append(draft.append(append), answer),
         Write::Create(meta, members, answer) => Pending::Create(draft.create(meta, members), answer),
         Write::Users(users, answer) => Pending::Users(draft.put_users(users), answer),
     }

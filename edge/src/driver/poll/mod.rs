@@ -154,15 +154,17 @@ impl Driver for PollDriver {
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = match self.linger.next_deadline() {
-            Some(deadline) => {
-                let now = Instant::now();
-                self.linger.let_go(now);
-                let linger = deadline.saturating_duration_since(now);
-                Some(timeout.map_or(linger, |timeout| timeout.min(linger)))
-            }
-            None => timeout,
-        };
+        let mut timeout = timeout;
+        if let Some(deadline) = self.linger.next_deadline() {
+            let now = Instant::now();
+            self.linger.let_go(now);
+            let linger = deadline.saturating_duration_since(now);
+            timeout = Some(timeout.map_or(linger, |timeout| timeout.min(linger)));
+        }
+        if !self.ready.is_empty() {
+            // No event will come for what is there already.
+            timeout = Some(Duration::ZERO);
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
             _ => Ok(()),

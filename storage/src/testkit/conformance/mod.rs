@@ -105,7 +105,7 @@ pub fn user(id: &str) -> UserId {
 pub fn entry(seq: Seq, from: &str, text: &str) -> Entry {
     Entry {
         seq,
-        ts_ms: 1_790_000_000_000 + seq,
+        ts_ms: 1_790_000_000_000_u64.wrapping_add(seq),
         from: user(from),
         cmid: format!("{from}/{text}"),
         body: Body { text: text.to_owned(), event: None },

@@ -1,0 +1,275 @@
+//! What the router sends, in its order; fan-out in slices.
+//!
+//! A delivery may have a million receivers, so it is done in slices, and while one is under way everything behind it
+//! waits: one queue for all, first in, first out. So a reply never overtakes the entries that came before it, a
+//! session that joins gets nothing from before, and one that was closed gets nothing after. The price is that a reply
+//! may wait for a large fan-out; slices are short, and it is never more than what was delivered before it.
+//!
+//! The queue holds at most `fanout_items_max` items: deliveries above it are dropped, and every session is told to
+//! sync. Replies and control always fit: they are bounded by the commands in flight.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use roost_wire::link::{Audience, Down, Envelope, SessionKey};
+use roost_wire::pb::{self, Frame};
+use roost_wire::{CloseCode, ConvId, FrameBody, UserId, limits};
+
+use super::outgoing::Tally;
+use super::Shard;
+use crate::clock::{NEVER, Tick};
+use crate::session::{Connection, Phase, Stage};
+use crate::topics::Moved;
+use crate::ShardConfig;
+
+/// What waits for its turn.
+#[derive(Debug)]
+pub(super) struct Fanout {
+    queue: VecDeque<Down>,
+    current: Option<Job>,
+    /// What of this turn's slice may still be done the moment it comes, in sends.
+    at_once: usize,
+}
+
+/// A delivery under way.
+#[derive(Debug)]
+struct Job {
+    envelope: Arc<Envelope>,
+    rest: Rest,
+}
+
+/// Who is still to be served.
+#[derive(Debug)]
+enum Rest {
+    Sessions { keys: Arc<[SessionKey]>, at: usize },
+    Topic { id: u32, except: Option<SessionKey> },
+}
+
+impl Fanout {
+    pub(super) fn new(config: &ShardConfig) -> Self {
+        Self { queue: VecDeque::new(), current: None, at_once: config.fanout_slice }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.queue.is_empty()
+    }
+}
+
+impl Shard {
+    /// Takes an item: done at once if nothing waits and this turn's slice is not used up.
+    pub(super) fn take_down(&mut self, down: Down) {
+        let idle = self.fanout.is_idle();
+        if matches!(down, Down::Deliver { .. }) && self.fanout.queue.len() >= self.config.fanout_items_max {
+            self.metrics.fanout_overflow(1);
+            self.begin_doubt();
+            return;
+        }
+        self.metrics.fanout_items_queued(1);
+        self.fanout.queue.push_back(down);
+        if idle {
+            self.fanout.at_once = self.run_items(self.fanout.at_once);
+        }
+    }
+
+    /// One slice. True: more waits.
+    pub(super) fn run_slice(&mut self) -> bool {
+        self.run_items(self.config.fanout_slice);
+        self.fanout.at_once = self.config.fanout_slice;
+        let more = !self.fanout.is_idle();
+        if more {
+            self.metrics.slices_exhausted(1);
+        } else if self.fanout.queue.capacity() > 1024 {
+            self.fanout.queue = VecDeque::new();
+        }
+        more
+    }
+
+    /// Works until `budget` sends are done (every other item counts as one). Returns what is left of it.
+    fn run_items(&mut self, mut budget: usize) -> usize {
+        let mut tally = Tally::default();
+        while budget > 0 {
+            if let Some(mut job) = self.fanout.current.take() {
+                if self.run_job(&mut job, &mut budget, &mut tally) {
+                    self.metrics.fanout_items_done(1);
+                } else {
+                    self.fanout.current = Some(job);
+                }
+                continue;
+            }
+            match self.fanout.queue.pop_front() {
+                None => break,
+                Some(Down::Deliver { envelope, audience }) => self.begin_job(envelope, audience),
+                Some(other) => {
+                    budget -= 1;
+                    self.obey(other);
+                    self.metrics.fanout_items_done(1);
+                }
+            }
+        }
+        self.count(&tally);
+        budget
+    }
+
+    fn begin_job(&mut self, envelope: Arc<Envelope>, audience: Audience) {
+        self.metrics.fanouts(1);
+        let rest = match audience {
+            Audience::Sessions(keys) => Some(Rest::Sessions { keys, at: 0 }),
+            Audience::Topic { topic, except } => self.topics.begin(&topic).map(|id| Rest::Topic { id, except }),
+        };
+        match rest {
+            Some(rest) => self.fanout.current = Some(Job { envelope, rest }),
+            None => self.metrics.fanout_items_done(1),
+        }
+    }
+
+    /// Serves receivers of a job until the budget is used up. True: it is done.
+    fn run_job(&mut self, job: &mut Job, budget: &mut usize, tally: &mut Tally) -> bool {
+        while *budget > 0 {
+            let next = match &mut job.rest {
+                Rest::Sessions { keys, at } => {
+                    let Some(key) = keys.get(*at) else { return true };
+                    *at += 1;
+                    Some(*key)
+                }
+                Rest::Topic { id, except } => {
+                    let Some(slot) = self.topics.next_undone(*id) else { return true };
+                    self.slots.key_at(slot).filter(|key| Some(*key) != *except)
+                }
+            };
+            *budget -= 1;
+            if let Some(key) = next {
+                self.deliver(key, &job.envelope, tally);
+            }
+        }
+        // Ending exactly with the budget is an end too.
+        matches!(&job.rest, Rest::Sessions { keys, at } if *at == keys.len())
+    }
+
+    fn obey(&mut self, down: Down) {
+        match down {
+            Down::Accepted { session, rid, user, welcome } => self.accepted(session, rid, user, *welcome),
+            Down::Refused { session, rid, error, close } => {
+                if matches!(self.phase(session), Some(Phase::Authorizing)) {
+                    self.metrics.sessions_refused(1);
+                    self.queue_frame(session, &Frame { rid, body: Some(FrameBody::Error(error)) });
+                    self.close(session, close);
+                }
+            }
+            Down::Reply { session, frame } => self.reply(session, frame.as_deref()),
+            Down::Extend { session, expires } => {
+                let until = self.expiry(expires);
+                if let Some(Phase::Live(_)) = self.phase(session)
+                    && let Some(conn) = self.slots.get_mut(session)
+                {
+                    conn.until = until;
+                    self.arm(session);
+                }
+            }
+            Down::Join { session, topic } => self.join(session, &topic),
+            Down::Leave { session, topic } => self.leave(session, &topic),
+            Down::Close { session, code } => {
+                if self.phase(session).is_some() {
+                    self.close(session, code);
+                }
+            }
+            // Begun by `run_items`, which never hands it here.
+            Down::Deliver { envelope, audience } => self.begin_job(envelope, audience),
+        }
+    }
+
+    fn phase(&self, key: SessionKey) -> Option<&Phase> {
+        self.slots.get(key).and_then(Connection::session).map(|session| &session.phase)
+    }
+
+    fn accepted(&mut self, key: SessionKey, rid: u64, user: UserId, welcome: pb::Welcome) {
+        match self.phase(key) {
+            Some(Phase::Authorizing) => {}
+            // Told twice: the session is what it is.
+            Some(Phase::Live(_)) => return,
+            Some(Phase::AwaitConnect { .. }) | None => {
+                self.gone(key, user);
+                return;
+            }
+        }
+        let until = self.expiry(welcome.expires);
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Session(session) = &mut conn.stage else { return };
+        session.phase = Phase::Live(user);
+        conn.until = until;
+        self.live_sessions += 1;
+        self.metrics.sessions_opened(1);
+        let welcome = self.complete(key, welcome);
+        self.queue_frame(key, &Frame { rid, body: Some(FrameBody::Welcome(welcome)) });
+        self.arm(key);
+        self.goaway_if_draining(key);
+    }
+
+    /// Fills in what the edge knows.
+    fn complete(&self, key: SessionKey, welcome: pb::Welcome) -> pb::Welcome {
+        let config = &self.config;
+        let number = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        let told = welcome.limits.unwrap_or_default();
+        let or = |value: u32, default: usize| if value == 0 { number(default) } else { value };
+        pb::Welcome {
+            session: key.to_string(),
+            heartbeat_ms: u32::try_from(config.heartbeat.as_millis()).unwrap_or(u32::MAX),
+            limits: Some(pb::Limits {
+                frame_bytes: number(config.frame_bytes_max),
+                commands_in_flight: config.commands_in_flight_max,
+                sends_per_second: config.sends_per_second,
+                text_bytes: or(told.text_bytes, limits::TEXT_BYTES_MAX),
+                members: or(told.members, limits::MEMBERS_MAX),
+            }),
+            ..welcome
+        }
+    }
+
+    fn reply(&mut self, key: SessionKey, frame: Option<&Frame>) {
+        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
+        session.commands_in_flight = session.commands_in_flight.saturating_sub(1);
+        if let Some(frame) = frame {
+            self.queue_frame(key, frame);
+        }
+    }
+
+    fn join(&mut self, key: SessionKey, topic: &ConvId) {
+        if !matches!(self.phase(key), Some(Phase::Live(_))) {
+            return;
+        }
+        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
+        let joined = session.joined.get_or_insert_default();
+        if self.topics.join(key.slot(), joined, topic) {
+            self.metrics.topics_joined(1);
+        }
+    }
+
+    fn leave(&mut self, key: SessionKey, topic: &ConvId) {
+        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
+        let Some(joined) = &mut session.joined else { return };
+        let Some(moves) = self.topics.leave(joined, topic) else { return };
+        if joined.len() == 0 {
+            session.joined = None;
+        }
+        self.tell_moves(moves);
+        self.metrics.topics_left(1);
+    }
+
+    /// Tells sessions that their places in a topic changed.
+    pub(super) fn tell_moves(&mut self, moves: [Option<Moved>; 2]) {
+        for moved in moves.iter().flatten() {
+            let joined = self
+                .slots
+                .at_mut(moved.slot)
+                .and_then(Connection::session_mut)
+                .and_then(|session| session.joined.as_mut());
+            if let Some(joined) = joined {
+                joined.moved(moved);
+            }
+        }
+    }
+
+    /// The tick at which a token expires; 0 is never.
+    fn expiry(&self, expires_unix_ms: u64) -> Tick {
+        if expires_unix_ms == 0 { NEVER } else { self.clock.tick_at_unix(expires_unix_ms) }
+    }
+}

@@ -1,0 +1,243 @@
+//! Frames of clients: answered here as far as they concern the connection alone, else handed to the router.
+
+use std::ops::ControlFlow::{self, Break, Continue};
+
+use bytes::BytesMut;
+use roost_wire::limits::BAD_FRAMES_MAX;
+use roost_wire::link::{SessionKey, Up};
+use roost_wire::pb::{self, Frame};
+use roost_wire::ws::{Decoder, Event, MessageKind, Side, write_pong};
+use roost_wire::{CloseCode, Encoding, ErrorCode, FrameBody, FrameError, UserId};
+
+use super::Shard;
+use crate::Effect;
+use crate::session::{Closing, Connection, Phase, Stage};
+
+/// What a client is told to wait when too many of its commands are in flight.
+const IN_FLIGHT_RETRY_MS: u32 = 100;
+
+/// What a frame is to the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Connect,
+    Ping,
+    /// A sign of life.
+    Pong,
+    /// A command that counts against the rate of sends.
+    Send,
+    Command,
+    /// Only servers send it.
+    FromServer,
+}
+
+/// No wildcard: a body added to the protocol must be placed here.
+fn class(body: &FrameBody) -> Class {
+    match body {
+        FrameBody::Connect(_) => Class::Connect,
+        FrameBody::Ping(_) => Class::Ping,
+        FrameBody::Pong(_) => Class::Pong,
+        FrameBody::Send(_) | FrameBody::Publish(_) => Class::Send,
+        FrameBody::Refresh(_)
+        | FrameBody::Ack(_)
+        | FrameBody::Read(_)
+        | FrameBody::Typing(_)
+        | FrameBody::Watch(_)
+        | FrameBody::Unwatch(_)
+        | FrameBody::Create(_)
+        | FrameBody::Get(_)
+        | FrameBody::Update(_)
+        | FrameBody::Members(_)
+        | FrameBody::Join(_)
+        | FrameBody::Leave(_)
+        | FrameBody::Sync(_)
+        | FrameBody::History(_)
+        | FrameBody::Subscribe(_)
+        | FrameBody::Unsubscribe(_)
+        | FrameBody::Search(_) => Class::Command,
+        FrameBody::Hello(_)
+        | FrameBody::Welcome(_)
+        | FrameBody::Goaway(_)
+        | FrameBody::Ok(_)
+        | FrameBody::Error(_)
+        | FrameBody::Sent(_)
+        | FrameBody::Entry(_)
+        | FrameBody::Receipt(_)
+        | FrameBody::Presence(_)
+        | FrameBody::Conversation(_)
+        | FrameBody::Changed(_)
+        | FrameBody::Page(_)
+        | FrameBody::Users(_) => Class::FromServer,
+    }
+}
+
+/// Where a session stands, as far as commands are concerned.
+enum Standing {
+    AwaitConnect,
+    Authorizing,
+    Live(UserId),
+}
+
+impl Shard {
+    /// Bytes of a session.
+    pub(super) fn session_bytes(&mut self, key: SessionKey, bytes: &mut [u8]) {
+        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
+        // What an event lends belongs to the decoder, so it stands aside while the shard works.
+        let mut decoder = std::mem::replace(&mut session.decoder, Decoder::new(Side::Server, 0));
+        let encoding = session.encoding;
+        let mut at = 0;
+        loop {
+            match decoder.next(bytes, &mut at) {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    if self.event(key, encoding, event).is_break() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    self.fail(key, error);
+                    return;
+                }
+            }
+        }
+        match self.slots.get_mut(key).map(|conn| &mut conn.stage) {
+            Some(Stage::Session(session)) => session.decoder = decoder,
+            Some(Stage::Closing(Closing::Handshake(kept))) => {
+                *kept = decoder;
+                self.closing_bytes(key, &mut bytes[at..]);
+            }
+            _ => {}
+        }
+    }
+
+    /// One event of a session. Breaks when it is none any more.
+    fn event(&mut self, key: SessionKey, encoding: Encoding, event: Event<'_>) -> ControlFlow<()> {
+        match event {
+            Event::Message { kind, payload } => self.message(key, encoding, kind, payload),
+            Event::Ping(payload) => {
+                let mut pong = BytesMut::new();
+                write_pong(payload, None, &mut pong);
+                self.answer(key, pong.freeze())
+            }
+            Event::Pong(_) => Continue(()),
+            Event::Close(body) => {
+                self.peer_closed(key, body.map(|body| body.code));
+                Break(())
+            }
+        }
+    }
+
+    fn message(
+        &mut self,
+        key: SessionKey,
+        encoding: Encoding,
+        kind: MessageKind,
+        mut payload: &[u8],
+    ) -> ControlFlow<()> {
+        if kind != encoding.message_kind() {
+            self.close(key, CloseCode::Unsupported);
+            return Break(());
+        }
+        if payload.is_empty() && encoding == Encoding::Json {
+            return self.bad(key, 0, ErrorCode::Malformed, "not a JSON frame: it is empty");
+        }
+        loop {
+            match encoding.decode(&mut payload) {
+                Ok(None) => return Continue(()),
+                Ok(Some(Frame { rid, body: Some(body) })) => {
+                    self.metrics.frames_in(1);
+                    self.frame(key, rid, body)?;
+                }
+                Ok(Some(Frame { rid, body: None })) => {
+                    self.bad(key, rid, ErrorCode::UnknownCommand, ErrorCode::UnknownCommand.text())?;
+                }
+                Err(error) => return self.undecodable(key, &error),
+            }
+        }
+    }
+
+    fn undecodable(&mut self, key: SessionKey, error: &FrameError) -> ControlFlow<()> {
+        self.bad(key, 0, error.code(), &error.to_string())
+    }
+
+    fn frame(&mut self, key: SessionKey, rid: u64, body: FrameBody) -> ControlFlow<()> {
+        let Some(session) = self.slots.get(key).and_then(Connection::session) else { return Break(()) };
+        let standing = match &session.phase {
+            Phase::AwaitConnect { .. } => Standing::AwaitConnect,
+            Phase::Authorizing => Standing::Authorizing,
+            Phase::Live(user) => Standing::Live(user.clone()),
+        };
+        match (standing, class(&body), body) {
+            (_, Class::FromServer, _) => self.bad(key, rid, ErrorCode::UnknownCommand, "only servers send this"),
+            (Standing::AwaitConnect, _, FrameBody::Connect(connect)) => {
+                self.connect(key, rid, connect);
+                Continue(())
+            }
+            (_, Class::Connect, _) => {
+                let code = ErrorCode::AlreadyConnected;
+                self.bad(key, rid, code, code.text())
+            }
+            (_, Class::Pong, _) => Continue(()),
+            (Standing::AwaitConnect, ..) => {
+                let code = ErrorCode::NotConnected;
+                self.bad(key, rid, code, code.text())
+            }
+            (Standing::Authorizing, ..) => self.bad(key, rid, ErrorCode::NotConnected, "wait for WELCOME first"),
+            (Standing::Live(_), Class::Ping, _) => self.answer_frame(key, rid, FrameBody::Pong(pb::Pong {})),
+            (Standing::Live(user), class, body) => self.command(key, rid, user, class, body),
+        }
+    }
+
+    fn connect(&mut self, key: SessionKey, rid: u64, connect: pb::Connect) {
+        let until = self.clock.tick_after(self.now, self.config.connect_within);
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Session(session) = &mut conn.stage else { return };
+        let Phase::AwaitConnect { bearer } = std::mem::replace(&mut session.phase, Phase::Authorizing) else { return };
+        conn.until = until;
+        self.effects.push_back(Effect::Up(Up::Connect { session: key, rid, connect, bearer }));
+    }
+
+    /// A command for the router, if the session's limits admit it.
+    fn command(
+        &mut self,
+        key: SessionKey,
+        rid: u64,
+        user: UserId,
+        class: Class,
+        body: FrameBody,
+    ) -> ControlFlow<()> {
+        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return Break(()) };
+        if u32::from(session.commands_in_flight) >= self.config.commands_in_flight_max {
+            self.metrics.in_flight_refused(1);
+            let error = pb::Error { retry_after_ms: IN_FLIGHT_RETRY_MS, ..ErrorCode::TooManyInFlight.error() };
+            return self.answer_frame(key, rid, FrameBody::Error(error));
+        }
+        if let (Class::Send, Some(rate)) = (class, self.rate)
+            && let Err(retry_after_ms) = session.sends.take(rate, self.clock.us(self.now))
+        {
+            self.metrics.rate_limited(1);
+            let error = pb::Error { retry_after_ms, ..ErrorCode::RateLimited.error() };
+            return self.answer_frame(key, rid, FrameBody::Error(error));
+        }
+        session.commands_in_flight += 1;
+        self.metrics.commands(1);
+        self.effects.push_back(Effect::Up(Up::Command { session: key, user, rid, body }));
+        Continue(())
+    }
+
+    /// Answers a frame that breaks the protocol; too many of them end the session.
+    fn bad(&mut self, key: SessionKey, rid: u64, code: ErrorCode, why: &str) -> ControlFlow<()> {
+        match code {
+            ErrorCode::UnknownCommand => self.metrics.bad_unknown(1),
+            ErrorCode::NotConnected => self.metrics.bad_not_connected(1),
+            ErrorCode::AlreadyConnected => self.metrics.bad_already_connected(1),
+            _ => self.metrics.bad_malformed(1),
+        }
+        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return Break(()) };
+        if session.bad_frames >= BAD_FRAMES_MAX {
+            self.close(key, CloseCode::TooManyErrors);
+            return Break(());
+        }
+        session.bad_frames += 1;
+        self.answer_frame(key, rid, FrameBody::Error(code.because(why.to_owned())))
+    }
+}

@@ -1,0 +1,36 @@
+//! What every driver must do, one function per rule. A driver joins by a [`harness::Harness`] and one line below.
+
+mod harness;
+mod poll;
+mod rules;
+
+/// Makes every rule a test of the driver behind `$harness`.
+macro_rules! conforms {
+    ($module:ident, $harness:ty) => {
+        conforms!($module, $harness:
+            bytes_arrive_whole_in_order_and_before_the_end,
+            a_paused_connection_is_not_read_and_loses_nothing,
+            a_resumed_connection_is_read_without_a_new_event,
+            a_reset_is_told,
+            a_reset_is_told_while_paused,
+            what_does_not_fit_goes_out_when_there_is_room,
+            many_frames_leave_in_order,
+            a_fat_peer_does_not_starve_a_thin_one,
+            calls_for_stale_keys_do_nothing,
+            a_slot_used_again_hears_nothing_of_the_old_connection,
+            closing_does_not_take_back_what_was_written,
+            a_failed_write_lets_the_connection_go,
+            a_refused_connection_hears_the_answer,
+            the_waker_ends_the_sleep,
+            a_sleep_without_events_ends_with_its_timeout,
+            connections_are_counted,
+        );
+    };
+    ($module:ident, $harness:ty: $($rule:ident,)+) => {
+        mod $module {
+            $(#[test] fn $rule() { crate::rules::$rule::<$harness>(); })+
+        }
+    };
+}
+
+conforms!(poll_driver, crate::poll::Sockets);

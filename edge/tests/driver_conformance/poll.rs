@@ -1,0 +1,62 @@
+//! The readiness driver over sockets of the loopback interface.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+
+use roost_edge::driver::poll::PollDriver;
+use roost_edge_core::driver::Wake;
+
+use crate::harness::{Harness, Peer};
+
+pub(crate) struct Sockets(TcpListener);
+
+impl Harness for Sockets {
+    type Driver = PollDriver;
+    type Peer = TcpStream;
+
+    fn new() -> (Self, PollDriver, Arc<dyn Wake>) {
+        let (driver, waker) = PollDriver::new(0).unwrap();
+        (Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()), driver, waker)
+    }
+
+    fn connect(&mut self) -> (TcpStream, TcpStream) {
+        let peer = TcpStream::connect(self.0.local_addr().unwrap()).unwrap();
+        let (conn, _) = self.0.accept().unwrap();
+        conn.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        (conn, peer)
+    }
+}
+
+impl Peer for TcpStream {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        match self.write(bytes) {
+            Ok(n) => n,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut buf = vec![0; 64 * 1024];
+        match self.read(&mut buf) {
+            Ok(0) => Ok(None),
+            Ok(n) => {
+                buf.truncate(n);
+                Ok(Some(buf))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Some(Vec::new())),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn end(&mut self) {
+        self.shutdown(Shutdown::Write).unwrap();
+    }
+
+    fn reset(self) {
+        // Closing with a linger time of zero sends a reset instead of an end.
+        socket2::SockRef::from(&self).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+}

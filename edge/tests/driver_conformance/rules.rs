@@ -1,0 +1,265 @@
+//! The rules.
+
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use roost_edge_core::End;
+use roost_edge_core::driver::Driver;
+
+use crate::harness::{Bench, Harness, Peer, pattern};
+
+/// More than any buffer on the way holds.
+const MUCH: usize = 16 << 20;
+
+/// Sends all of `bytes` while the driver reads.
+fn send_all<H: Harness>(bench: &mut Bench<H>, peer: &mut H::Peer, bytes: &[u8]) {
+    let mut at = 0;
+    bench.until("the peer can send", |_| {
+        at += peer.send(&bytes[at..]);
+        at == bytes.len()
+    });
+}
+
+/// Reads `len` bytes at the peer while the driver writes.
+fn receive<H: Harness>(bench: &mut Bench<H>, peer: &mut H::Peer, len: usize) -> Vec<u8> {
+    let mut got = Vec::new();
+    bench.until("the peer hears everything", |_| {
+        while let Some(piece) = peer.receive().expect("no reset") {
+            if piece.is_empty() {
+                break;
+            }
+            got.extend_from_slice(&piece);
+        }
+        got.len() >= len
+    });
+    got
+}
+
+pub(crate) fn bytes_arrive_whole_in_order_and_before_the_end<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    let bytes = pattern(1 << 20);
+    send_all(&mut bench, &mut peer, &bytes);
+    peer.end();
+    bench.until("the end", |bench| bench.heard.ended.contains_key(&key));
+    assert_eq!(bench.heard.ended[&key], End::Eof);
+    assert!(bench.received(key) == bytes, "{} bytes of {}", bench.received(key).len(), bytes.len());
+}
+
+pub(crate) fn a_paused_connection_is_not_read_and_loses_nothing<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    peer.send(b"before");
+    bench.until("the first bytes", |bench| bench.received(key) == b"before");
+    bench.driver.pause(key);
+    peer.send(b" and after");
+    for _ in 0..5 {
+        bench.turn();
+    }
+    assert_eq!(bench.received(key), b"before");
+    bench.driver.resume(key);
+    bench.until("the rest", |bench| bench.received(key) == b"before and after");
+    // Pausing before anything has come is the same.
+    bench.driver.pause(key);
+    bench.driver.resume(key);
+    peer.send(b"!");
+    bench.until("the last", |bench| bench.received(key).ends_with(b"!"));
+}
+
+pub(crate) fn a_resumed_connection_is_read_without_a_new_event<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    bench.driver.pause(key);
+    peer.send(b"here already");
+    for _ in 0..3 {
+        bench.turn();
+    }
+    bench.driver.resume(key);
+    let timeout = Duration::from_secs(30);
+    let slept = bench.time(|bench| bench.driver.wait(Some(timeout)).unwrap());
+    assert!(slept < timeout, "it slept over bytes that were there");
+    bench.driver.deliver(&mut bench.heard);
+    assert_eq!(bench.received(key), b"here already");
+}
+
+pub(crate) fn a_reset_is_told<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, peer) = bench.connect();
+    peer.reset();
+    bench.until("the reset", |bench| bench.heard.ended.contains_key(&key));
+    assert_eq!(bench.heard.ended[&key], End::Error);
+    assert_eq!(bench.driver.connections(), 0);
+}
+
+pub(crate) fn a_reset_is_told_while_paused<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    bench.driver.pause(key);
+    peer.send(b"never read");
+    bench.turn();
+    peer.reset();
+    bench.until("the reset", |bench| bench.heard.ended.contains_key(&key));
+    assert_eq!(bench.heard.ended[&key], End::Error);
+}
+
+pub(crate) fn what_does_not_fit_goes_out_when_there_is_room<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    let bytes = pattern(MUCH);
+    bench.queue(key, [Bytes::from(bytes.clone())]);
+    for _ in 0..3 {
+        bench.turn();
+    }
+    assert!(bench.queued_bytes(key) > 0, "nobody reads: it cannot all be out");
+    assert!(receive(&mut bench, &mut peer, MUCH) == bytes);
+    assert_eq!(bench.queued_bytes(key), 0);
+}
+
+pub(crate) fn many_frames_leave_in_order<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    // More than one gathered write holds, of all sizes.
+    let bytes = pattern(1 << 20);
+    let all = Bytes::from(bytes.clone());
+    let (mut frames, mut at) = (Vec::new(), 0);
+    while at < all.len() {
+        let len = (frames.len() % 977 + 1).min(all.len() - at);
+        frames.push(all.slice(at..at + len));
+        at += len;
+    }
+    assert!(frames.len() > 1500);
+    bench.queue(key, frames);
+    assert!(receive(&mut bench, &mut peer, bytes.len()) == bytes);
+}
+
+pub(crate) fn a_fat_peer_does_not_starve_a_thin_one<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (fat, mut fat_peer) = bench.connect();
+    let (thin, mut thin_peer) = bench.connect();
+    while fat_peer.send(&pattern(1 << 20)) > 0 {}
+    thin_peer.send(b"me too");
+    bench.until("the thin one", |bench| !bench.received(thin).is_empty());
+    let first = bench.received(fat).len();
+    assert!(first <= 1 << 20, "{first} bytes of the fat one came before");
+    // And the fat one goes on, though no new event comes for what is there already.
+    bench.until("more of the fat one", |bench| bench.received(fat).len() > first.max(128 * 1024));
+}
+
+pub(crate) fn calls_for_stale_keys_do_nothing<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (old, peer) = bench.connect();
+    bench.driver.close(old);
+    bench.forget(old);
+    let (new, mut new_peer) = bench.connect();
+    assert_eq!((new.slot(), new == old), (old.slot(), false), "the slot is used again");
+    bench.driver.close(old);
+    bench.driver.pause(old);
+    bench.driver.resume(old);
+    assert_eq!(bench.driver.connections(), 1);
+    new_peer.send(b"alive");
+    bench.until("the new one", |bench| bench.received(new) == b"alive");
+    drop(peer);
+}
+
+pub(crate) fn a_slot_used_again_hears_nothing_of_the_old_connection<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (old, mut old_peer) = bench.connect();
+    // Something is on its way when the connection is closed.
+    old_peer.send(b"stale");
+    bench.driver.wait(Some(Duration::from_secs(1))).unwrap();
+    bench.driver.close(old);
+    bench.forget(old);
+    let (new, mut new_peer) = bench.connect();
+    old_peer.end();
+    new_peer.send(b"fresh");
+    bench.until("the new one", |bench| !bench.received(new).is_empty());
+    for _ in 0..3 {
+        bench.turn();
+    }
+    assert_eq!(bench.received(new), b"fresh");
+    assert_eq!(bench.received(old), b"");
+    assert!(bench.heard.ended.is_empty(), "a closed connection has no end to tell");
+}
+
+pub(crate) fn closing_does_not_take_back_what_was_written<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    // Bytes that nobody reads make a plain close a reset.
+    bench.driver.pause(key);
+    peer.send(&pattern(4096));
+    bench.turn();
+    bench.queue(key, [Bytes::from_static(b"last words")]);
+    assert_eq!(bench.queued_bytes(key), 0, "there was room");
+    bench.driver.close(key);
+    let mut got = Vec::new();
+    bench.until("the end", |_| match peer.receive().expect("no reset") {
+        Some(bytes) => {
+            got.extend_from_slice(&bytes);
+            false
+        }
+        None => true,
+    });
+    assert_eq!(got, b"last words");
+}
+
+pub(crate) fn a_failed_write_lets_the_connection_go<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, peer) = bench.connect();
+    bench.driver.pause(key);
+    peer.reset();
+    // The reset is found by the write, or by the event before it: not by both.
+    let frame = Bytes::from(vec![0; 1024]);
+    bench.queue_blindly(key, frame);
+    let failed = bench.write(key).is_err();
+    bench.until("gone", |bench| bench.driver.connections() == 0);
+    assert_ne!(failed, bench.heard.ended.contains_key(&key));
+}
+
+pub(crate) fn a_refused_connection_hears_the_answer<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (conn, mut peer) = bench.harness.connect();
+    peer.send(b"GET /ws HTTP/1.1\r\n");
+    bench.driver.refuse(conn, b"no room");
+    assert_eq!(receive(&mut bench, &mut peer, 7), b"no room");
+    bench.until("the end", |_| peer.receive().expect("no reset").is_none());
+    assert_eq!(bench.driver.connections(), 0);
+}
+
+pub(crate) fn the_waker_ends_the_sleep<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    // Before the sleep begins: it must not be lost.
+    bench.waker.wake();
+    bench.driver.wait(None).unwrap();
+    bench.driver.deliver(&mut bench.heard);
+    let waker = bench.waker.clone();
+    let other = thread::spawn(move || waker.wake());
+    bench.driver.wait(None).unwrap();
+    other.join().unwrap();
+    assert!(bench.heard.received.is_empty() && bench.heard.ended.is_empty());
+}
+
+pub(crate) fn a_sleep_without_events_ends_with_its_timeout<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (_key, _peer) = bench.connect();
+    bench.turn();
+    let timeout = Duration::from_millis(50);
+    let slept = bench.time(|bench| bench.driver.wait(Some(timeout)).unwrap());
+    assert!(slept >= timeout, "{slept:?}");
+    assert!(!bench.driver.deliver(&mut bench.heard), "nothing is left to tell");
+}
+
+pub(crate) fn connections_are_counted<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (one, _peer) = bench.connect();
+    let (two, mut other) = bench.connect();
+    assert_eq!(bench.driver.connections(), 2);
+    let mut keys = bench.driver.keys();
+    keys.sort_unstable();
+    assert_eq!(keys, [one, two]);
+    bench.driver.close(one);
+    assert_eq!(bench.driver.keys(), [two]);
+    other.end();
+    bench.until("the other one ends", |bench| bench.driver.connections() == 0);
+    assert!(bench.driver.keys().is_empty());
+}

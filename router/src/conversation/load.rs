@@ -1,0 +1,157 @@
+//! Reading a conversation from the store, and catching up with what others appended.
+
+use std::sync::Arc;
+
+use roost_storage::{ConvMeta, Entry, Range, Store};
+use roost_wire::pb::Kind;
+use roost_wire::{ConvId, ErrorCode, Seq, pb};
+
+use super::roster::Roster;
+use super::{Conversation, Loaded};
+use crate::appender::dedup::Recents;
+use crate::{Downstream, Env, Router};
+
+/// Entries read at once when catching up.
+const CATCH_UP_ENTRIES: usize = 256;
+/// Entries that are caught up with one by one; further behind, the conversation is read anew.
+const CATCH_UP_ENTRIES_MAX: usize = 4096;
+
+impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+    /// Reads `conv` unless it is in memory. Only its task calls this.
+    ///
+    /// # Errors
+    /// 300 if it does not exist, or what the store's failure means.
+    pub(crate) async fn load(&self, conv: &Arc<Conversation>) -> Result<(), pb::Error> {
+        if conv.peek(|_| ()).is_some() {
+            return Ok(());
+        }
+        let loaded = self.read_conversation(&conv.id).await?;
+        self.metrics.conversations_loaded.add(1);
+        let (head, told) = {
+            let mut state = conv.state.lock();
+            let head = loaded.meta.head;
+            let told = *state.told.get_or_insert(head);
+            state.loaded = Some(Box::new(loaded));
+            (head, told)
+        };
+        self.watch_interest(conv);
+        if head > told {
+            self.tell_missed(conv, told, head).await;
+        }
+        Ok(())
+    }
+
+    async fn read_conversation(&self, id: &ConvId) -> Result<Loaded, pb::Error> {
+        let ids = std::slice::from_ref(id);
+        let entries_max = self.config.recent_entries_max;
+        let (metas, members, tail) = tokio::try_join!(
+            self.read(self.store.metas(ids)),
+            self.read(self.store.members(id)),
+            self.read(self.store.range(id, Range::Before(Seq::MAX), entries_max)),
+        )?;
+        let meta = metas.into_iter().next().flatten();
+        let exists = meta.is_some();
+        let mut meta = match meta {
+            Some(meta) => meta,
+            None if id.is_channel() => self.unborn_channel(id),
+            None => return Err(ErrorCode::NoConversation.error()),
+        };
+        // The three reads are not one snapshot: what the tail shows counts.
+        meta.head = meta.head.max(tail.last().map_or(0, |last| last.seq));
+        let above = tail.first().map_or(meta.head, |first| first.seq - 1);
+        let mut recents = Recents::new(above);
+        tail.iter().for_each(|entry| recents.push(self.fingerprints.recent(entry)));
+        if tail.last().is_some_and(|last| last.seq < meta.head) {
+            recents = Recents::new(meta.head);
+        }
+        Ok(Loaded {
+            meta,
+            exists,
+            roster: Roster::new(members),
+            recents,
+            marks: hashbrown::HashMap::new(),
+            typing: smallvec::SmallVec::new(),
+            interested: false,
+        })
+    }
+
+    fn unborn_channel(&self, id: &ConvId) -> ConvMeta {
+        ConvMeta {
+            conv: id.clone(),
+            kind: Kind::Channel,
+            name: id.as_str().to_owned(),
+            open: true,
+            created_ms: self.env.now_ms(),
+            head: 0,
+            changed: 0,
+        }
+    }
+
+    /// Takes note of entries that follow the head as it was known: those of other appenders, or ours after a doubt.
+    /// Pushes them, each but to the session that `except` names.
+    ///
+    /// # Errors
+    /// What the store's failure means; the conversation is then to be read anew.
+    pub(crate) async fn catch_up(
+        &self,
+        conv: &Arc<Conversation>,
+        mut tail: Vec<Entry>,
+        head: Option<Seq>,
+        except: impl Fn(&Entry) -> Option<roost_wire::link::SessionKey>,
+    ) -> Result<(), pb::Error> {
+        let mut members_changed = false;
+        let mut taken = 0;
+        let result = loop {
+            let Some(last) = tail.last().map(|entry| entry.seq) else { break Ok(()) };
+            taken += tail.len();
+            members_changed |= tail.iter().any(|entry| entry.body.event.is_some());
+            self.note(conv, &tail);
+            self.tell(conv, &tail, &except);
+            // Without a known head a page that is not full is the last one.
+            let done = head.map_or(tail.len() < CATCH_UP_ENTRIES, |head| last >= head);
+            if done || taken >= CATCH_UP_ENTRIES_MAX {
+                members_changed |= !done;
+                break Ok(());
+            }
+            match self.read(self.store.range(&conv.id, Range::After(last), CATCH_UP_ENTRIES)).await {
+                Ok(more) => tail = more,
+                Err(error) => break Err(error),
+            }
+        };
+        if members_changed || result.is_err() {
+            self.forget(conv);
+        }
+        result
+    }
+
+    /// Reads what follows `after` and catches up with it.
+    ///
+    /// # Errors
+    /// As [`Self::catch_up`].
+    pub(crate) async fn catch_up_from(
+        &self,
+        conv: &Arc<Conversation>,
+        after: Seq,
+        except: impl Fn(&Entry) -> Option<roost_wire::link::SessionKey>,
+    ) -> Result<(), pb::Error> {
+        let tail = self.read(self.store.range(&conv.id, Range::After(after), CATCH_UP_ENTRIES)).await?;
+        self.catch_up(conv, tail, None, except).await
+    }
+
+    /// Moves the head in memory over `entries`.
+    fn note(&self, conv: &Conversation, entries: &[Entry]) {
+        conv.peek(|loaded| {
+            for entry in entries {
+                loaded.recents.push(self.fingerprints.recent(entry));
+                loaded.meta.head = loaded.meta.head.max(entry.seq);
+            }
+        });
+    }
+
+    /// Drops what is known of `conv`: it is read again before the next use.
+    pub(crate) fn forget(&self, conv: &Conversation) {
+        self.lose_interest(conv);
+        let loaded = conv.state.lock().loaded.take();
+        drop(loaded);
+    }
+}

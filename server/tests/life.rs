@@ -1,0 +1,91 @@
+//! A node's life with real clients: drain, a full disk, health.
+
+mod common;
+
+use common::{Client, Failed, Server, folder};
+use rustix::process::Signal;
+use serde_json::json;
+
+#[tokio::test]
+async fn f31_sigterm_asks_clients_to_leave_and_stops_when_they_did() {
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &["--drain-deadline", "20s"]);
+    let guest = server.guest("Ada");
+    let mut client = Client::connect(server.listen, &guest).await;
+    server.signal(Signal::TERM);
+    let goaway = loop {
+        let frame = client.hear().await.unwrap();
+        if let Some(goaway) = frame.get("goaway") {
+            break goaway.clone();
+        }
+    };
+    assert_eq!(goaway["reason"], "drain");
+    assert!(goaway["slot_ms"].as_u64().unwrap() <= goaway["deadline_ms"].as_u64().unwrap());
+    assert_eq!(server.get(server.admin, "/readyz").0, 503);
+    assert_eq!(server.get(server.admin, "/livez").0, 200);
+    // Served until it leaves.
+    client.ask("ping", json!({}), "pong").await.unwrap();
+    drop(client);
+    assert!(server.ended().success());
+}
+
+#[tokio::test]
+async fn a_second_signal_stops_at_once() {
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &["--drain-deadline", "3600s"]);
+    let guest = server.guest("Ada");
+    let mut client = Client::connect(server.listen, &guest).await;
+    server.signal(Signal::TERM);
+    while client.hear().await.unwrap().get("goaway").is_none() {}
+    server.signal(Signal::TERM);
+    while client.hear().await.is_ok() {}
+    assert!(server.ended().success());
+}
+
+#[tokio::test]
+async fn f06_guests_may_be_switched_off() {
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &["--guests", "false"]);
+    let body = json!({ "name": "Ada" }).to_string();
+    let (status, answer) = server.http(server.listen, "POST", "/v1/guest", "Content-Type: application/json\r\n", &body);
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("\"code\":202"), "{answer}");
+    let mut client = Client::open(server.listen).await;
+    let refused = client.ask("connect", json!({ "guest": "Ada", "device": "d" }), "welcome").await;
+    assert!(matches!(refused, Err(Failed::Error(error)) if error["code"] == 202));
+}
+
+#[tokio::test]
+async fn a_refreshed_token_is_the_same_user() {
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &[]);
+    let guest = server.guest("Ada");
+    let bearer = format!("Authorization: Bearer {}\r\n", guest.token);
+    let (status, answer) = server.http(server.listen, "POST", "/v1/refresh", &bearer, "");
+    assert_eq!(status, 200, "{answer}");
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["user"], guest.user.as_str());
+    let (status, _) = server.http(server.listen, "POST", "/v1/refresh", "Authorization: Bearer x.y.z\r\n", "");
+    assert_eq!(status, 401);
+}
+
+#[tokio::test]
+async fn a_bad_http_request_gets_a_coded_error() {
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &[]);
+    let json_type = "Content-Type: application/json\r\n";
+    for (path, headers, body, want) in [
+        ("/v1/guest", json_type, "{", (400, "\"code\":100")),
+        ("/v1/guest", "", "{}", (400, "application/json")),
+        ("/v1/guest", json_type, r#"{"name":""}"#, (400, "\"code\":104")),
+        ("/v1/guest", json_type, &format!(r#"{{"name":"{}"}}"#, "x".repeat(200_000)), (413, "\"code\":403")),
+        ("/v1/publish", json_type, "{}", (401, "\"code\":200")),
+        ("/nothing", json_type, "{}", (404, "nothing")),
+    ] {
+        let (status, answer) = server.http(server.listen, "POST", path, headers, body);
+        assert_eq!(status, want.0, "{path}: {answer}");
+        assert!(answer.contains(want.1), "{path}: {answer}");
+    }
+    assert_eq!(server.get(server.listen, "/ws").0, 426);
+    assert_eq!(server.get(server.listen, "/../Cargo.toml").0, 404);
+}
