@@ -1,1 +1,4 @@
-//! benches
+//! What the benches share: frames of a usual size, and a shard full of sessions.
+
+pub mod crowd;
+pub mod frames;

@@ -4,7 +4,7 @@
 //! tries again: no busy loop, no connection that hangs without an answer for ever.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ impl Control {
 
 /// The acceptor, before and while it runs.
 pub(crate) struct Acceptor {
-    listener: TcpListener,
+    listener: mio::net::TcpListener,
     poll: Poll,
     control: Arc<Control>,
     /// A descriptor to give up when there is no other, so that somebody can be told.
@@ -102,7 +102,9 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 
 impl Acceptor {
     pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
+        let mut listener = mio::net::TcpListener::from_std(listener);
         let poll = Poll::new()?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let control = Control { stopped: AtomicBool::new(false), waker, metrics: AcceptMetrics::default() };
         Ok(Self { listener, poll, control: Arc::new(control), reserve: reserve(), logged: None })
@@ -117,8 +119,6 @@ impl Acceptor {
     /// # Errors
     /// The listener cannot be waited for.
     pub(crate) fn run(mut self, mut shards: Shards) -> io::Result<()> {
-        let mut listener = mio::net::TcpListener::from_std(self.listener.try_clone()?);
-        self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let mut events = Events::with_capacity(2);
         let mut again_at = Some(Instant::now());
         while !self.control.stopped() {
@@ -137,8 +137,9 @@ impl Acceptor {
     fn accept(&mut self, shards: &mut Shards) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((conn, peer)) => match prepare(&conn) {
-                    Ok(()) => shards.give(conn, peer),
+                // Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for.
+                Ok((conn, peer)) => match conn.set_nodelay(true) {
+                    Ok(()) => shards.give(conn.into(), peer),
                     Err(_) => _ = self.control.metrics.errors.fetch_add(1, Ordering::Relaxed),
                 },
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
@@ -161,19 +162,15 @@ impl Acceptor {
             && let Ok((mut conn, _)) = self.listener.accept()
         {
             self.control.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            // Best effort: the socket is fresh, so a short answer fits or the peer is gone.
+            // Best effort: the socket is fresh, so a short answer fits or the peer is gone. Closing it with its request
+            // unread would reset it, so that is read first.
+            let _ = conn.read(&mut [0; 2048]);
             let _ = conn.write(&handshake::refusal(503, "Service Unavailable"));
             let _ = conn.shutdown(Shutdown::Write);
         }
         self.reserve = reserve();
         now + PAUSE
     }
-}
-
-/// Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for.
-fn prepare(conn: &TcpStream) -> io::Result<()> {
-    conn.set_nonblocking(true)?;
-    conn.set_nodelay(true)
 }
 
 fn reserve() -> Option<File> {

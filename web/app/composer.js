@@ -37,8 +37,9 @@ export class Composer {
     queueMicrotask(() => this.#fit());
   }
 
+  /** On a touch screen this would bring up the keyboard over what one came to read. */
   focus() {
-    this.#text.focus();
+    if (!matchMedia("(pointer: coarse)").matches) this.#text.focus();
   }
 
   end() {

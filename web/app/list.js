@@ -111,7 +111,7 @@ export class List {
       roomAvatar(client, room),
       h("span.who", {}, h("span.title", { dir: "auto" }, name), online && h("span.sr", {}, " (online)")),
       h("span.at", {}, at),
-      h(`span.preview${typing.length > 0 ? ".typing-now" : ""}`, { dir: "auto" }, line),
+      h(`span.preview${typing.length > 0 ? ".typing-now" : ""}${room.unread > 0 ? "" : ".wide"}`, { dir: "auto" }, line),
       room.unread > 0 && h("span.badge", {}, room.unread > 999 ? "999+" : room.unread, h("span.sr", {}, " unread")),
     );
     this.#items.set(room.id, { item, shown });

@@ -99,7 +99,7 @@ export class Thread {
     }
     if (room.kind !== "direct") return { text: room.members ? plural(room.members.length, "member") : "group", typing: false };
     const presence = room.peer ? people.presence(room.peer) : undefined;
-    if (!presence) return { text: "", typing: false };
+    if (!presence) return { text: "", typing: false }; // not connected, or not told yet
     return { text: presence.online ? "online" : lastSeen(presence.lastSeen), typing: false };
   }
 

@@ -268,6 +268,7 @@ export class Client extends Emitter {
   #stateChanged(state) {
     if (state.name !== "online") {
       this.outbox.close();
+      this.people.unknown();
       for (const room of this.rooms.values()) {
         for (const timer of room.typing.values()) this.#env.clearTimer(timer);
         if (room.typing.size > 0) (room.typing.clear(), this.emit("typing", room));
@@ -418,6 +419,7 @@ export class Client extends Emitter {
           return frame.page ?? { conv };
         },
         appended: (entries) => this.#appended(room, entries),
+        loaded: (entries) => this.#loaded(room, entries),
         reset: () => {
           this.outbox.settleSent(conv);
           this.emit("reset", room);
@@ -440,12 +442,17 @@ export class Client extends Emitter {
       }
       if (entry.body?.event) this.#event(room, entry.from, entry.body.event);
       this.#stopsTyping(room, entry.from);
-      room.reach(entry.from, entry.seq, entry.seq); // whoever writes has read what was before
     }
+    this.#loaded(room, entries);
     this.#marks.ack(room.id, room.log.last);
     if (!this.#looked.has(room.id)) room.log.trim(QUIET_ENTRIES_MAX);
     this.emit("entries", { room, entries });
     this.emit("rooms");
+  }
+
+  /** Whoever writes has read what was before. @param {Room} room @param {Entry[]} entries */
+  #loaded(room, entries) {
+    for (const { from, seq } of entries) if (from !== this.me) room.reach(from, seq, seq);
   }
 
   /** @param {Room} room @param {string} from @param {import("./wire.js").Event} event */

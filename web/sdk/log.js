@@ -12,6 +12,7 @@ export const CATCH_UP_ENTRIES_MAX = 1_000;
  * @typedef {object} LogHandlers
  * @property {(query: { after?: number, before?: number, limit: number }) => Promise<import("./wire.js").Page>} fetch
  * @property {(entries: Entry[]) => void} appended in order, each once
+ * @property {(entries: Entry[]) => void} loaded older ones came
  * @property {() => void} reset the window was dropped and starts anew
  */
 
@@ -114,6 +115,7 @@ export class Log {
     if (entries.length === 0) this.#atStart = true;
     if (entries.at(-1)?.seq !== this.first - 1) return 0; // the window moved meanwhile
     this.entries.unshift(...entries);
+    this.#handlers.loaded(entries);
     return entries.length;
   }
 

@@ -70,6 +70,13 @@ export class People extends Emitter {
     this.#lookup();
   }
 
+  /** Not connected: nobody's presence is known. */
+  unknown() {
+    if (this.#presence.size === 0) return;
+    this.#presence.clear();
+    this.emit("presence");
+  }
+
   /** @param {import("./wire.js").UserPresence[] | undefined} users */
   heard(users) {
     for (const { user, online, last_seen } of users ?? []) {

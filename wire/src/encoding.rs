@@ -3,9 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 
+use crate::limits::USERS_PER_COMMAND_MAX;
 use crate::pb::Frame;
 use crate::ws;
-use crate::{CloseCode, ErrorCode};
+use crate::{CloseCode, ErrorCode, FrameBody};
 
 /// How frames are written on a connection.
 ///
@@ -49,6 +50,13 @@ pub enum FrameError {
         /// The frame's rid, for the answer.
         rid: u64,
     },
+    /// A command names more users than [`USERS_PER_COMMAND_MAX`]. The frames behind it in the same message still
+    /// count.
+    #[error("at most {USERS_PER_COMMAND_MAX} users in one command")]
+    TooManyUsers {
+        /// The frame's rid, for the answer.
+        rid: u64,
+    },
 }
 
 impl FrameError {
@@ -58,6 +66,7 @@ impl FrameError {
         match self {
             Self::Json(_) | Self::Protobuf => ErrorCode::Malformed,
             Self::Empty { .. } => ErrorCode::UnknownCommand,
+            Self::TooManyUsers { .. } => ErrorCode::BadField,
         }
     }
 
@@ -66,7 +75,7 @@ impl FrameError {
     pub const fn rid(&self) -> u64 {
         match self {
             Self::Json(_) | Self::Protobuf => 0,
-            Self::Empty { rid } => *rid,
+            Self::Empty { rid } | Self::TooManyUsers { rid } => *rid,
         }
     }
 }
@@ -151,12 +160,12 @@ impl Encoding {
     /// Reads the next frame from the front of `payload` (the rest of a WebSocket message) and moves past it.
     ///
     /// Returns `None` once the message is used up, so at once for an empty one. A JSON message holds one frame, a
-    /// protobuf message any number. What a frame decodes to may take some thirty times its bytes in memory (a list of
-    /// empty strings): check the lengths of lists before keeping it.
+    /// protobuf message any number. A list of empty strings takes some thirty times its bytes in memory: commands with
+    /// lists above [`USERS_PER_COMMAND_MAX`] are errors, so that nobody keeps them.
     ///
     /// # Errors
-    /// [`FrameError`]. After [`FrameError::Empty`] `payload` is past the frame, and decoding may go on; after the
-    /// others it is of no further use.
+    /// [`FrameError`]. After [`FrameError::Empty`] and [`FrameError::TooManyUsers`] `payload` is past the frame, and
+    /// decoding may go on; after the others it is of no further use.
     pub fn decode(self, payload: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
         if payload.is_empty() {
             return Ok(None);
@@ -168,7 +177,22 @@ impl Encoding {
                 serde_json::from_slice(text).map_err(|error| describe(&error))?
             }
         };
-        if frame.body.is_none() { Err(FrameError::Empty { rid: frame.rid }) } else { Ok(Some(frame)) }
+        match &frame.body {
+            None => Err(FrameError::Empty { rid: frame.rid }),
+            Some(body) if users_named(body) > USERS_PER_COMMAND_MAX => Err(FrameError::TooManyUsers { rid: frame.rid }),
+            Some(_) => Ok(Some(frame)),
+        }
+    }
+}
+
+/// How many users a command names.
+fn users_named(body: &FrameBody) -> usize {
+    match body {
+        FrameBody::Create(create) => create.members.len(),
+        FrameBody::Members(members) => members.add.len() + members.remove.len() + members.roles.len(),
+        FrameBody::Watch(watch) => watch.users.len(),
+        FrameBody::Unwatch(unwatch) => unwatch.users.len(),
+        _ => 0,
     }
 }
 
@@ -188,7 +212,6 @@ pub const WRONG_KIND: CloseCode = CloseCode::Unsupported;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FrameBody;
     use crate::pb;
 
     fn json(text: &str) -> Result<Option<Frame>, FrameError> {
@@ -234,5 +257,18 @@ mod tests {
         assert_eq!(Encoding::Protobuf.decode(&mut rest), Ok(Some(get)));
         assert_eq!(Encoding::Protobuf.decode(&mut rest), Ok(None));
         assert_eq!(Encoding::Protobuf.decode(&mut &[0x05, 0x00][..]), Err(FrameError::Protobuf));
+    }
+
+    #[test]
+    fn a_command_that_names_too_many_users_is_an_error_with_its_rid() {
+        for (count, well) in [(USERS_PER_COMMAND_MAX, true), (USERS_PER_COMMAND_MAX + 1, false)] {
+            let members = pb::Members { roles: vec![pb::Member::default(); count], ..pb::Members::default() };
+            let frame = Frame { rid: 7, body: Some(FrameBody::Members(members)) };
+            let mut out = BytesMut::new();
+            Encoding::Protobuf.encode(&frame, &mut out);
+            let decoded = Encoding::Protobuf.decode(&mut &out[..]);
+            let error = FrameError::TooManyUsers { rid: 7 };
+            assert_eq!(decoded, if well { Ok(Some(frame)) } else { Err(error) });
+        }
     }
 }

@@ -134,8 +134,16 @@ impl Link {
         std::mem::take(&mut self.asked).into_values().collect()
     }
 
-    pub(crate) fn has_sends(&self) -> bool {
-        self.asked.values().any(|asked| matches!(asked, Asked::Send(_)))
+    /// Goes on waiting for the `wanted` answers only; returns what is given up.
+    pub(crate) fn await_only(&mut self, wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
+        let (kept, given_up): (BTreeMap<u64, Asked>, BTreeMap<u64, Asked>) = std::mem::take(&mut self.asked).into_iter().partition(|(_, asked)| wanted(asked));
+        self.asked = kept;
+        given_up.into_values().collect()
+    }
+
+    /// True if some answer is still to come.
+    pub(crate) fn is_owed(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// When [`Link::beat`] has something to say.

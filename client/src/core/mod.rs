@@ -21,8 +21,6 @@ mod outbox;
 mod random;
 mod requests;
 mod sync;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
@@ -41,7 +39,7 @@ use crate::error::{EndReason, RequestError, SendError};
 use crate::url::Url;
 use backoff::Backoff;
 use connect::Connecting;
-use link::{Asked, Beat, Link};
+use link::{Asked, Link};
 use marks::Marks;
 use order::{Order, OrderLimits, Shown};
 use outbox::Outbox;
@@ -358,11 +356,11 @@ impl Core {
         }
         if self.sync.state == SyncState::Wanted {
             self.sync.state = SyncState::Asked { again: false };
-            self.ask(Asked::Sync, FrameBody::Sync(pb::Sync { since: self.sync.token.clone(), limit: 0 }), now);
+            let _ = self.ask(Asked::Sync, FrameBody::Sync(pb::Sync { since: self.sync.token.clone(), limit: 0 }), now);
         }
         while let Some((conv, after, limit)) = self.order.next_fetch(self.config.fetches_in_flight_max, now) {
             let history = pb::History { conv: conv.to_string(), after: Some(after), before: None, limit };
-            self.ask(Asked::Fetch(conv), FrameBody::History(history), now);
+            let _ = self.ask(Asked::Fetch(conv), FrameBody::History(history), now);
         }
         while self.current.as_ref().is_some_and(|link| link.room() > 0) {
             let Some((ticket, body)) = self.requests.next() else { break };

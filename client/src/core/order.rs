@@ -44,6 +44,10 @@ struct Track {
     fetch: Fetch,
     /// Ask once even if nothing is known to be missing: nobody tells the head of a channel.
     probe: bool,
+    /// The last seq the app has received.
+    taken: Seq,
+    /// SYNC was asked where this conversation begins.
+    asked_once: bool,
 }
 
 /// Limits of [`Order`].
@@ -91,8 +95,38 @@ impl Order {
         self.tracks.get(conv).map(|track| track.target)
     }
 
-    pub(crate) fn positions(&self) -> impl Iterator<Item = (&ConvId, Seq)> {
-        self.tracks.iter().filter_map(|(conv, track)| Some((conv, track.position?)))
+    /// What the app has received, per conversation.
+    pub(crate) fn takens(&self) -> impl Iterator<Item = (&ConvId, Seq)> {
+        self.tracks.iter().filter(|(_, track)| track.position.is_some()).map(|(conv, track)| (conv, track.taken))
+    }
+
+    /// True if the app has received everything that was shown.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.tracks.values().all(|track| track.position.is_none_or(|position| track.taken >= position))
+    }
+
+    /// The app has received everything up to `seq`.
+    pub(crate) fn taken(&mut self, conv: &ConvId, seq: Seq) {
+        if let Some(track) = self.tracks.get_mut(conv) {
+            track.taken = track.taken.max(seq);
+        }
+    }
+
+    /// The app had everything of `conv` up to `position` in an earlier life.
+    pub(crate) fn restore(&mut self, conv: ConvId, position: Seq) {
+        if let Some(track) = self.track(&conv) {
+            (track.position, track.target, track.taken) = (Some(position), position, position);
+        }
+    }
+
+    /// The first entry that is held.
+    pub(crate) fn first_held(&self, conv: &ConvId) -> Option<Seq> {
+        self.tracks.get(conv)?.held.first_key_value().map(|(seq, _)| *seq)
+    }
+
+    /// True the first time: where `conv` begins may be asked for.
+    pub(crate) fn ask_once(&mut self, conv: &ConvId) -> bool {
+        self.tracks.get_mut(conv).is_some_and(|track| !std::mem::replace(&mut track.asked_once, true))
     }
 
     /// Conversations whose entries wait for a place to begin.
@@ -113,7 +147,7 @@ impl Order {
     pub(crate) fn place(&mut self, conv: &ConvId, position: Seq, now: Instant) {
         let Some(track) = self.track(conv) else { return };
         if track.position.is_none() {
-            track.position = Some(position);
+            (track.position, track.taken) = (Some(position), position);
             track.target = track.target.max(position);
             self.unplaced.remove(conv);
             self.advance(conv, now);
@@ -218,11 +252,6 @@ impl Order {
         }
     }
 
-    /// The connection that a fetch went out on is gone.
-    pub(crate) fn fetch_lost(&mut self, conv: &ConvId, now: Instant) {
-        self.fetch_later(conv, now);
-    }
-
     /// Stops following `conv`.
     pub(crate) fn forget(&mut self, conv: &ConvId) {
         let Some(track) = self.tracks.remove(conv) else { return };
@@ -252,7 +281,7 @@ impl Order {
                 return None;
             }
             let track =
-                Track { position: None, target: 0, held: BTreeMap::new(), fetch: Fetch::None, probe: false };
+                Track { position: None, target: 0, held: BTreeMap::new(), fetch: Fetch::None, probe: false, taken: 0, asked_once: false };
             self.tracks.insert(conv.clone(), track);
         }
         self.tracks.get_mut(conv)
@@ -425,7 +454,7 @@ mod tests {
         assert!(order.unplaced().contains(&conv()) && !order.is_whole());
         order.place(&conv(), 3, now);
         assert_eq!(order.next_fetch(8, now), Some((conv(), 3, 1)));
-        order.fetch_lost(&conv(), now);
+        order.fetch_later(&conv(), now);
         assert_eq!(order.next_fetch(8, now), Some((conv(), 3, 1)), "asked again after a cut");
         order.forget(&conv());
         assert!(order.is_whole());

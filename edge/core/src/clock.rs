@@ -88,7 +88,10 @@ mod tests {
         }
         assert_eq!(clock.instant(2), start + Duration::from_millis(128));
         assert_eq!(ticks(Duration::from_millis(65)), 2);
-        assert_eq!((clock.tick_at_unix(0), clock.tick_at_unix(1_000_001), clock.tick_at_unix(u64::MAX)), (0, 1, NEVER - 1));
+        assert_eq!(
+            (clock.tick_at_unix(0), clock.tick_at_unix(1_000_001), clock.tick_at_unix(u64::MAX)),
+            (0, 1, NEVER - 1)
+        );
     }
 
     #[test]

@@ -137,7 +137,7 @@ mod tests {
                 outbound.advance(written);
             }
             prop_assert_eq!(got, want);
-            prop_assert!(outbound.is_empty() && outbound.len() == 0 && outbound.heap_bytes() == 0);
+            prop_assert_eq!((outbound.is_empty(), outbound.len(), outbound.heap_bytes()), (true, 0, 0));
         }
     }
 }

@@ -117,7 +117,8 @@ impl<T> Slab<T> {
         if after > SessionKey::SLOTS_MAX {
             return None;
         }
-        let free = |slot| Entry { generation: 0, content: Content::Free(if slot + 1 < after { slot + 1 } else { NONE }) };
+        let free =
+            |slot| Entry { generation: 0, content: Content::Free(if slot + 1 < after { slot + 1 } else { NONE }) };
         self.chunks.push((first..after).map(free).collect());
         self.free = first;
         Some(())
@@ -138,10 +139,10 @@ mod tests {
         let new = slab.insert("new").unwrap();
         assert_eq!((new.slot(), new.shard()), (old.slot(), 3));
         assert_ne!(new, old);
-        assert_eq!((slab.get(old), slab.get_mut(old).is_some(), slab.remove(old)), (None, false, None));
+        assert_eq!((slab.get(old).copied(), slab.get_mut(old).is_some(), slab.remove(old)), (None, false, None));
         assert_eq!(slab.get(new), Some(&"new"));
         let elsewhere = SessionKey::new(4, new.slot(), new.generation());
-        assert_eq!((slab.get(elsewhere), slab.get_mut(elsewhere).is_some()), (None, false));
+        assert_eq!((slab.get(elsewhere).copied(), slab.get_mut(elsewhere).is_some()), (None, false));
     }
 
     #[test]

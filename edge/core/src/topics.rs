@@ -46,6 +46,7 @@ pub(crate) struct Place {
 pub(crate) struct Joined(Vec<Place>);
 
 impl Joined {
+    /// How many they are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
@@ -120,6 +121,7 @@ impl Topics {
         Some(topic.members[topic.undone].slot)
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.names.len()
     }

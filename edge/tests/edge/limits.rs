@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use roost_wire::{ConvId, Encoding};
+use roost_wire::{ConvId, Encoding, FrameBody};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::support::{Client, PATIENCE, config, deliver, send, serve};
@@ -76,6 +76,31 @@ fn a_full_edge_refuses_with_503_and_takes_the_next_when_there_is_room() {
     server.until("room", |metrics| metrics.connections_open() == 1);
     Client::connect(server.addr, Encoding::Json, "eve");
     assert_eq!(server.handle().metrics().total.refused_full, 1);
+}
+
+#[test]
+fn pushes_that_find_a_full_mailbox_are_counted_and_sessions_told_to_sync() {
+    let mut config = config();
+    (config.shards, config.mailbox_items_max) = (1, 8);
+    let server = serve(config);
+    let mut ada = Client::connect(server.addr, Encoding::Json, "ada");
+    server.until("joined", |metrics| metrics.total.topics_joined == 1);
+    server.handle().post(0, &mut (0..100).map(|_| deliver(ConvId::channel("news").unwrap(), "hi", None)).collect());
+    let mut entries = 0;
+    let changed = loop {
+        match ada.hear_frame().body {
+            Some(FrameBody::Entry(_)) => entries += 1,
+            Some(FrameBody::Changed(changed)) => break changed,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(changed.more && entries <= 8, "{entries} entries");
+    let metrics = server.handle().metrics();
+    assert_eq!(metrics.shards[0].1.mailbox_dropped, 92);
+    assert!(metrics.iter().any(|sample| sample.name == "roost_mailbox_dropped_total" && sample.value == 92.0));
+    // Replies always fit.
+    ada.say(3, send("hi"));
+    while ada.hear_frame().rid != 3 {}
 }
 
 const CHILD: &str = "ROOST_EDGE_TEST_CHILD";

@@ -4,3 +4,5 @@ pub(crate) mod batch;
 pub(crate) mod dedup;
 pub(crate) mod propose;
 pub(crate) mod queue;
+pub(crate) mod send;
+pub(crate) mod settle;

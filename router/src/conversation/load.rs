@@ -71,7 +71,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             recents,
             marks: hashbrown::HashMap::new(),
             typing: smallvec::SmallVec::new(),
-            interested: false,
+            interest: None,
         })
     }
 
@@ -99,29 +99,31 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         head: Option<Seq>,
         except: impl Fn(&Entry) -> Option<roost_wire::link::SessionKey>,
     ) -> Result<(), pb::Error> {
-        let mut members_changed = false;
         let mut taken = 0;
-        let result = loop {
-            let Some(last) = tail.last().map(|entry| entry.seq) else { break Ok(()) };
+        loop {
+            let Some(last) = tail.last().map(|entry| entry.seq) else { return Ok(()) };
             taken += tail.len();
-            members_changed |= tail.iter().any(|entry| entry.body.event.is_some());
-            self.note(conv, &tail);
-            self.tell(conv, &tail, &except);
             // Without a known head a page that is not full is the last one.
             let done = head.map_or(tail.len() < CATCH_UP_ENTRIES, |head| last >= head);
-            if done || taken >= CATCH_UP_ENTRIES_MAX {
-                members_changed |= !done;
-                break Ok(());
+            let members_changed = tail.iter().any(|entry| entry.body.event.is_some());
+            if members_changed || (taken >= CATCH_UP_ENTRIES_MAX && !done) {
+                // Who may read these is not known before the members are read anew; loading then pushes them.
+                self.forget(conv);
+                return Ok(());
+            }
+            self.note(conv, &tail);
+            self.tell(conv, &tail, &except);
+            if done {
+                return Ok(());
             }
             match self.read(self.store.range(&conv.id, Range::After(last), CATCH_UP_ENTRIES)).await {
                 Ok(more) => tail = more,
-                Err(error) => break Err(error),
+                Err(error) => {
+                    self.forget(conv);
+                    return Err(error);
+                }
             }
-        };
-        if members_changed || result.is_err() {
-            self.forget(conv);
         }
-        result
     }
 
     /// Reads what follows `after` and catches up with it.
@@ -150,7 +152,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// Drops what is known of `conv`: it is read again before the next use.
     pub(crate) fn forget(&self, conv: &Conversation) {
-        self.lose_interest(conv);
+        self.leave_topic(conv);
         let loaded = conv.state.lock().loaded.take();
         drop(loaded);
     }

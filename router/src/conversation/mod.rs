@@ -62,8 +62,8 @@ pub(crate) struct Loaded {
     pub(crate) marks: HashMap<UserId, (Seq, Seq)>,
     /// When a session's TYPING was last passed on.
     pub(crate) typing: SmallVec<[(SessionKey, u64, bool); 1]>,
-    /// Sessions of members have joined the topic, and those to come will.
-    pub(crate) interested: bool,
+    /// Sessions of members have joined the topic, and those to come will: the number under which they do.
+    pub(crate) interest: Option<u64>,
 }
 
 impl Loaded {

@@ -66,6 +66,10 @@ impl Count {
         self.0.fetch_sub(count as u64, Relaxed);
     }
 
+    pub(crate) fn set(&self, count: usize) {
+        self.0.store(count as u64, Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

@@ -13,14 +13,14 @@ use std::sync::Arc;
 
 use roost_wire::link::{Audience, Down, Envelope, SessionKey};
 use roost_wire::pb::{self, Frame};
-use roost_wire::{CloseCode, ConvId, FrameBody, UserId, limits};
+use roost_wire::{ConvId, FrameBody, UserId, limits};
 
-use super::outgoing::Tally;
 use super::Shard;
+use super::outgoing::Tally;
+use crate::ShardConfig;
 use crate::clock::{NEVER, Tick};
 use crate::session::{Connection, Phase, Stage};
 use crate::topics::Moved;
-use crate::ShardConfig;
 
 /// What waits for its turn.
 #[derive(Debug)]
@@ -98,7 +98,11 @@ impl Shard {
             }
             match self.fanout.queue.pop_front() {
                 None => break,
-                Some(Down::Deliver { envelope, audience }) => self.begin_job(envelope, audience),
+                Some(Down::Deliver { envelope, audience }) => {
+                    self.begin_job(envelope, audience);
+                    // Even nobody's delivery costs something.
+                    budget -= usize::from(self.fanout.current.is_none());
+                }
                 Some(other) => {
                     budget -= 1;
                     self.obey(other);
@@ -113,7 +117,7 @@ impl Shard {
     fn begin_job(&mut self, envelope: Arc<Envelope>, audience: Audience) {
         self.metrics.fanouts(1);
         let rest = match audience {
-            Audience::Sessions(keys) => Some(Rest::Sessions { keys, at: 0 }),
+            Audience::Sessions(keys) => (!keys.is_empty()).then_some(Rest::Sessions { keys, at: 0 }),
             Audience::Topic { topic, except } => self.topics.begin(&topic).map(|id| Rest::Topic { id, except }),
         };
         match rest {

@@ -89,7 +89,7 @@ impl Shard {
             match decoder.next(bytes, &mut at) {
                 Ok(None) => break,
                 Ok(Some(event)) => {
-                    if self.event(key, encoding, event).is_break() {
+                    if self.event(key, encoding, &event).is_break() {
                         break;
                     }
                 }
@@ -110,9 +110,9 @@ impl Shard {
     }
 
     /// One event of a session. Breaks when it is none any more.
-    fn event(&mut self, key: SessionKey, encoding: Encoding, event: Event<'_>) -> ControlFlow<()> {
+    fn event(&mut self, key: SessionKey, encoding: Encoding, event: &Event<'_>) -> ControlFlow<()> {
         match event {
-            Event::Message { kind, payload } => self.message(key, encoding, kind, payload),
+            Event::Message { kind, payload } => self.message(key, encoding, *kind, payload),
             Event::Ping(payload) => {
                 let mut pong = BytesMut::new();
                 write_pong(payload, None, &mut pong);
@@ -120,7 +120,7 @@ impl Shard {
             }
             Event::Pong(_) => Continue(()),
             Event::Close(body) => {
-                self.peer_closed(key, body.map(|body| body.code));
+                self.peer_closed(key, body.as_ref().map(|body| body.code));
                 Break(())
             }
         }
@@ -197,16 +197,9 @@ impl Shard {
     }
 
     /// A command for the router, if the session's limits admit it.
-    fn command(
-        &mut self,
-        key: SessionKey,
-        rid: u64,
-        user: UserId,
-        class: Class,
-        body: FrameBody,
-    ) -> ControlFlow<()> {
+    fn command(&mut self, key: SessionKey, rid: u64, user: UserId, class: Class, body: FrameBody) -> ControlFlow<()> {
         let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return Break(()) };
-        if u32::from(session.commands_in_flight) >= self.config.commands_in_flight_max {
+        if u32::from(session.commands_in_flight) >= self.config.commands_in_flight_max.min(u16::MAX.into()) {
             self.metrics.in_flight_refused(1);
             let error = pb::Error { retry_after_ms: IN_FLIGHT_RETRY_MS, ..ErrorCode::TooManyInFlight.error() };
             return self.answer_frame(key, rid, FrameBody::Error(error));

@@ -62,10 +62,7 @@ impl Shard {
                     u32::from(session.commands_in_flight) <= config.commands_in_flight_max,
                     "{key:?}: commands in flight are limited"
                 );
-                assert!(
-                    !conn.paused || !policy::is_under(config, outbound),
-                    "{key:?}: who has read is read again"
-                );
+                assert!(!conn.paused || !policy::is_under(config, outbound), "{key:?}: who has read is read again");
                 if let Some(joined) = &session.joined {
                     assert!(self.topics.agrees(key.slot(), joined), "{key:?}: session and topics agree");
                 }

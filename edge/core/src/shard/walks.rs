@@ -34,8 +34,8 @@ struct Walk {
     cursor: u32,
     /// Slots still to visit.
     left: u32,
-    /// The tick of its last step.
-    last: Tick,
+    /// The tick of its next step.
+    due: Tick,
 }
 
 /// A node that drains.
@@ -59,7 +59,7 @@ impl Walk {
     /// Visits all slots from now on, those that a walk under way has visited too.
     fn begin(&mut self, slots: u32, now: Tick) {
         if self.left == 0 {
-            self.last = now.saturating_sub(1);
+            self.due = now;
         }
         self.left = slots;
     }
@@ -73,13 +73,13 @@ impl Walk {
 
     /// When a paced walk goes on.
     fn next(&self) -> Option<Tick> {
-        (self.left > 0).then(|| self.last.saturating_add(1))
+        (self.left > 0).then_some(self.due)
     }
 
     /// How many sessions a paced walk may tell now.
     fn allowance(&mut self, per_tick: u32, now: Tick) -> u32 {
-        let passed = now.saturating_sub(self.last).min(TICKS_MADE_UP_MAX);
-        self.last = now;
+        let passed = (now - self.due.min(now)).saturating_add(1).min(TICKS_MADE_UP_MAX);
+        self.due = now.saturating_add(1);
         per_tick.saturating_mul(passed)
     }
 }

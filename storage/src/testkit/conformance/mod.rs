@@ -1,6 +1,6 @@
 //! The rules of [`crate::Store`] as tests. A back end passes all of them:
 //!
-//! ```ignore
+//! ```text
 //! roost_storage::conformance!(async || (MemoryStore::default(), ()));
 //! ```
 //! The closure gives a new, empty store, and something that is held until the test ends (a temporary directory).

@@ -1,0 +1,326 @@
+//! What the server says, and what follows from it.
+
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use roost_wire::{ConvId, Encoding, ErrorCode, FrameBody, FrameError, pb};
+
+use super::link::{Asked, Stage};
+use super::requests::{Ticket, pause};
+use super::sync::SyncState;
+use super::{Channel, Cmid, Core, Effect, Event, LinkId, Start};
+use crate::error::{RequestError, SendError};
+
+/// How long a command that was refused for a passing reason waits if the server does not say.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The payload of a message with one frame.
+pub(crate) fn encode(encoding: Encoding, rid: u64, body: FrameBody) -> Bytes {
+    let mut payload = BytesMut::new();
+    encoding.encode(&pb::Frame { rid, body: Some(body) }, &mut payload);
+    payload.freeze()
+}
+
+impl Core {
+    /// A whole WebSocket message came on `link`.
+    pub fn message(&mut self, link: LinkId, mut payload: &[u8], now: Instant) {
+        let links = [&mut self.current, &mut self.coming, &mut self.leaving];
+        let Some(heard) = links.into_iter().flatten().find(|known| known.id == link) else { return };
+        heard.heard(now);
+        loop {
+            match self.encoding.decode(&mut payload) {
+                Ok(Some(pb::Frame { rid, body: Some(body) })) => self.frame(link, rid, body, now),
+                // A newer server may say more than this client knows.
+                Ok(Some(_)) | Err(FrameError::Empty { .. }) if !payload.is_empty() => {}
+                Ok(_) | Err(FrameError::Empty { .. }) => break,
+                Err(_) => return self.broken(link, now),
+            }
+        }
+        self.settle(now);
+    }
+
+    fn frame(&mut self, link: LinkId, rid: u64, body: FrameBody, now: Instant) {
+        if rid == 0 {
+            return self.push(link, body, now);
+        }
+        let links = [&mut self.current, &mut self.coming, &mut self.leaving];
+        let Some(known) = links.into_iter().flatten().find(|known| known.id == link) else { return };
+        let Some(asked) = known.answers(rid) else { return };
+        self.reply(asked, body, now);
+    }
+
+    fn push(&mut self, link: LinkId, body: FrameBody, now: Instant) {
+        match body {
+            FrameBody::Entry(entry) => self.entry(entry, now),
+            FrameBody::Receipt(receipt) => self.event(Event::Receipt(receipt)),
+            FrameBody::Typing(typing) => self.event(Event::Typing(typing)),
+            FrameBody::Presence(presence) => self.event(Event::Presence(presence.users)),
+            FrameBody::Changed(changed) => {
+                self.rows(changed.rows, now);
+                if changed.more {
+                    self.sync.want();
+                }
+            }
+            FrameBody::Goaway(goaway) => self.goaway(link, &goaway, now),
+            FrameBody::Pong(_) => self.marks.ponged(),
+            // HELLO, and errors of commands that wanted no reply: a mark of a conversation left meanwhile.
+            _ => {}
+        }
+    }
+
+    fn reply(&mut self, asked: Asked, body: FrameBody, now: Instant) {
+        match (asked, body) {
+            (Asked::Connect, FrameBody::Welcome(welcome)) => self.welcomed(welcome, now),
+            (Asked::Connect, FrameBody::Error(error)) => self.refused(error, now),
+            (Asked::Send(cmid), FrameBody::Sent(sent)) => self.sent(&cmid, sent, now),
+            (Asked::Send(cmid), FrameBody::Error(error)) => self.not_sent(&cmid, error, now),
+            (Asked::Request(ticket), body) => self.answer(ticket, body, now),
+            (Asked::Sync, FrameBody::Changed(changed)) => self.synced(changed, now),
+            (Asked::Sync, FrameBody::Error(error)) => self.sync_failed(&error, now),
+            (Asked::Fetch(conv), FrameBody::Page(page)) => self.fetched(&conv, page, now),
+            (Asked::Fetch(conv), FrameBody::Error(error)) => self.fetch_failed(&conv, &error, now),
+            (Asked::Watch, FrameBody::Presence(presence)) => self.event(Event::Presence(presence.users)),
+            (Asked::Subscribe(channel), FrameBody::Ok(_)) => self.subscribed(&channel, now),
+            (Asked::Head(channel), FrameBody::Page(page)) => {
+                if let Some(known) = self.channels.get_mut(&channel) {
+                    known.floor = Some(page.head);
+                }
+            }
+            (Asked::Head(channel), _) => self.place_at_first_held(&channel, now),
+            // An answer that does not fit: the outcome is unknown.
+            (Asked::Send(cmid), _) => self.outbox.retry(&cmid, now + PAUSE, true),
+            (Asked::Sync, _) => self.sync.state = SyncState::Later(now + PAUSE),
+            (Asked::Fetch(conv), _) => self.order.fetch_later(&conv, now + PAUSE),
+            (Asked::Connect, _) => {
+                if let Some(link) = self.coming.as_ref().filter(|link| link.stage == Stage::Greeting) {
+                    self.broken(link.id, now);
+                }
+            }
+            (Asked::Watch | Asked::Subscribe(_), _) => {}
+        }
+    }
+
+    // ---- sends -----------------------------------------------------------------------------------------------------
+
+    fn sent(&mut self, cmid: &Cmid, sent: pb::Sent, now: Instant) {
+        let Some(record) = self.outbox.settle(cmid) else { return };
+        // The other sessions get an ENTRY, this one has it already.
+        let entry = pb::Entry {
+            conv: sent.conv.clone(),
+            seq: sent.seq,
+            from: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+            cmid: cmid.to_string(),
+            ts: sent.ts,
+            body: Some(pb::Body { text: record.text, event: None }),
+        };
+        self.effects.push_back(Effect::Sent { cmid: *cmid, result: Ok(sent) });
+        self.entry(entry, now);
+    }
+
+    fn not_sent(&mut self, cmid: &Cmid, error: pb::Error, now: Instant) {
+        let Some((refusals, certain)) = self.outbox.refusals(cmid) else { return };
+        let unknown = error.code == ErrorCode::Unknown.number();
+        let patience = !certain || unknown || refusals < self.config.send_refusals_max;
+        if (error.retryable || unknown) && patience {
+            let wait = pause(&error, PAUSE * 2u32.pow(refusals.min(4)));
+            let at = now + wait + self.random.up_to(wait / 4);
+            self.outbox.retry(cmid, at, unknown);
+        } else if let Some(record) = self.outbox.settle(cmid) {
+            self.effects.push_back(Effect::Sent { cmid: *cmid, result: Err(SendError::Refused(error.clone())) });
+            self.event(Event::Rejected { cmid: *cmid, conv: record.conv, error });
+        }
+    }
+
+    // ---- entries ---------------------------------------------------------------------------------------------------
+
+    fn entry(&mut self, entry: pb::Entry, now: Instant) {
+        let Ok(conv) = ConvId::new(&entry.conv) else { return };
+        self.own(&entry);
+        let followed = !conv.is_channel() || self.channels.contains_key(&conv) || self.order.target(&conv).is_some();
+        if followed && entry.seq > 0 {
+            self.order.entry(&conv, entry, now);
+        }
+    }
+
+    /// An entry with the cmid of a message that still waits: its acknowledgement was lost, but it is stored.
+    fn own(&mut self, entry: &pb::Entry) {
+        if self.user.as_ref().is_none_or(|user| user.as_str() != entry.from) {
+            return;
+        }
+        let Ok(cmid) = Cmid::from_str(&entry.cmid) else { return };
+        if self.outbox.record(&cmid).is_some_and(|record| record.conv.as_str() == entry.conv) {
+            self.outbox.settle(&cmid);
+            let sent = pb::Sent { conv: entry.conv.clone(), seq: entry.seq, ts: entry.ts, dup: true };
+            self.effects.push_back(Effect::Sent { cmid, result: Ok(sent) });
+        }
+    }
+
+    fn fetched(&mut self, conv: &ConvId, page: pb::Page, now: Instant) {
+        for entry in &page.entries {
+            self.own(entry);
+        }
+        self.order.page(conv, page, now);
+    }
+
+    fn fetch_failed(&mut self, conv: &ConvId, error: &pb::Error, now: Instant) {
+        if error.retryable {
+            let wait = pause(error, PAUSE);
+            self.order.fetch_later(conv, now + wait + self.random.up_to(wait / 4));
+        } else {
+            // Not a member any more: nothing of it is for this user.
+            self.order.forget(conv);
+            self.marks.forget(conv);
+        }
+    }
+
+    // ---- sync ------------------------------------------------------------------------------------------------------
+
+    fn synced(&mut self, changed: pb::Changed, now: Instant) {
+        let rows = changed.rows.len();
+        self.rows(changed.rows, now);
+        self.sync.page(changed.sync, changed.more, rows);
+    }
+
+    fn sync_failed(&mut self, error: &pb::Error, now: Instant) {
+        if !error.retryable && !self.sync.token.is_empty() {
+            // The token means nothing to this server: ask for everything.
+            self.sync.token.clear();
+            self.sync.state = SyncState::Wanted;
+        } else {
+            let wait = pause(error, PAUSE);
+            self.sync.state = SyncState::Later(now + wait + self.random.up_to(wait / 4));
+        }
+    }
+
+    fn rows(&mut self, rows: Vec<pb::Row>, now: Instant) {
+        if rows.is_empty() {
+            return;
+        }
+        for row in &rows {
+            let Ok(conv) = ConvId::new(&row.conv) else { continue };
+            if row.left {
+                self.order.forget(&conv);
+                self.marks.forget(&conv);
+                continue;
+            }
+            self.marks.known(&conv, row.delivered, row.read);
+            let start = match self.config.start {
+                Start::First => 0,
+                Start::Head if !self.sync.complete => row.head,
+                Start::Head | Start::Delivered => row.delivered.min(row.head),
+            };
+            let start = self.order.first_held(&conv).map_or(start, |first| start.min(first - 1));
+            self.order.place(&conv, start, now);
+            self.order.head(&conv, row.head, now);
+        }
+        self.event(Event::Conversations(rows));
+    }
+
+    /// Finds places for conversations that were first heard of by a push.
+    pub(crate) fn place_strays(&mut self, now: Instant) {
+        if self.order.unplaced().is_empty() {
+            return;
+        }
+        let strays: Vec<ConvId> = self.order.unplaced().iter().cloned().collect();
+        for conv in strays {
+            if let Some(Channel { floor }) = self.channels.get(&conv) {
+                if let (Some(floor), Some(first)) = (*floor, self.order.first_held(&conv)) {
+                    self.order.place(&conv, floor.min(first - 1), now);
+                }
+            } else if self.sync.state == SyncState::Idle && self.sync.complete && !self.order.ask_once(&conv) {
+                // SYNC did not list it either.
+                self.place_at_first_held(&conv, now);
+            } else if self.sync.state == SyncState::Idle {
+                self.sync.want();
+            }
+        }
+    }
+
+    fn place_at_first_held(&mut self, conv: &ConvId, now: Instant) {
+        if let Some(first) = self.order.first_held(conv) {
+            self.order.place(conv, first - 1, now);
+        }
+    }
+
+    // ---- channels --------------------------------------------------------------------------------------------------
+
+    fn subscribed(&mut self, channel: &ConvId, now: Instant) {
+        let known = self.channels.entry(channel.clone()).or_default();
+        match (known.floor, self.order.position(channel)) {
+            // Back after a cut: what was published meanwhile lies after what was last known.
+            (_, Some(_)) => self.order.probe(channel, now),
+            (Some(floor), None) => {
+                self.order.place(channel, floor, now);
+                self.order.probe(channel, now);
+            }
+            (None, None) => {
+                let history = pb::History { conv: channel.to_string(), after: Some(0), before: None, limit: 1 };
+                let _ = self.ask(Asked::Head(channel.clone()), FrameBody::History(history), now);
+            }
+        }
+    }
+
+    // ---- requests of the app ---------------------------------------------------------------------------------------
+
+    fn answer(&mut self, ticket: Ticket, body: FrameBody, now: Instant) {
+        if let FrameBody::Error(error) = &body
+            && error.retryable
+        {
+            let wait = pause(error, PAUSE);
+            if self.requests.retry(ticket, now + wait + self.random.up_to(wait / 4)) {
+                return;
+            }
+        }
+        let Some(request) = self.requests.finish(ticket) else { return };
+        let result = match body {
+            FrameBody::Error(error) => Err(RequestError::Refused(error)),
+            body => {
+                self.learn(&request, &body, now);
+                Ok(body)
+            }
+        };
+        self.effects.push_back(Effect::Answer { ticket, result });
+    }
+
+    /// What an answer tells the client itself.
+    fn learn(&mut self, request: &FrameBody, answer: &FrameBody, now: Instant) {
+        match (request, answer) {
+            (FrameBody::Watch(watch), _) => self.watched.extend(watch.users.iter().cloned()),
+            (FrameBody::Unwatch(unwatch), _) => unwatch.users.iter().for_each(|user| drop(self.watched.remove(user))),
+            (FrameBody::Subscribe(subscribe), FrameBody::Ok(_)) => {
+                if let Ok(channel) = ConvId::new(&subscribe.channel) {
+                    self.subscribed(&channel, now);
+                }
+            }
+            (FrameBody::Unsubscribe(unsubscribe), _) => {
+                if let Ok(channel) = ConvId::new(&unsubscribe.channel) {
+                    self.channels.remove(&channel);
+                    self.order.forget(&channel);
+                }
+            }
+            (FrameBody::Leave(leave), FrameBody::Ok(_)) => {
+                if let Ok(conv) = ConvId::new(&leave.conv) {
+                    self.order.forget(&conv);
+                    self.marks.forget(&conv);
+                }
+            }
+            (_, FrameBody::Conversation(conversation)) => self.met(conversation, now),
+            _ => {}
+        }
+    }
+
+    /// A conversation was made, joined or looked at.
+    fn met(&mut self, conversation: &pb::Conversation, now: Instant) {
+        let Ok(conv) = ConvId::new(&conversation.conv) else { return };
+        if self.order.position(&conv).is_some() || conv.is_channel() {
+            return;
+        }
+        if conversation.head == 0 {
+            self.order.place(&conv, 0, now);
+        } else {
+            // SYNC says how much of it this user already has.
+            self.sync.want();
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! Tests of the shard as a whole: no sockets, no real time.
+
+mod commands;
+mod drain;
+mod fanout;
+mod handshake;
+mod http;
+mod random;
+mod slow;
+mod timing;

@@ -1,0 +1,202 @@
+//! Prices of the edge, with real sockets on the loopback interface and a router that only says yes.
+//!
+//! ```text
+//! cargo run --release -p roost-edge --example measure -- idle 10000
+//! cargo run --release -p roost-edge --example measure -- fanout 2000 1000 1
+//! ```
+//!
+//! `idle N`: user-space bytes of N authenticated sessions that say nothing. `fanout N MESSAGES BURST`: deliveries per
+//! second of the server's CPU to N sessions of a topic, with bodies of 128 bytes, BURST messages at a time. Clients
+//! run in a process of their own, so that neither their memory nor their time is counted.
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use mio::{Events, Interest, Poll, Token};
+use roost_edge::{Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
+use roost_wire::link::{Audience, Down, Envelope, Lane, Up};
+use roost_wire::pb::{self, Frame};
+use roost_wire::{ConvId, Encoding, FrameBody, UserId, ws};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["idle", sessions] => idle(sessions.parse()?),
+        ["fanout", sessions, messages, burst] => fanout(sessions.parse()?, messages.parse()?, burst.parse()?),
+        ["clients", addr, sessions] => clients(addr.parse()?, sessions.parse()?),
+        _ => Err("usage: idle SESSIONS | fanout SESSIONS MESSAGES BURST".into()),
+    }
+}
+
+/// Accepts everybody and joins them to "news".
+#[derive(Default)]
+struct Yes(OnceLock<EdgeHandle>);
+
+impl Upstream for Yes {
+    fn submit(&self, batch: &mut Vec<Up>) {
+        for up in batch.drain(..) {
+            let (Up::Connect { session, rid, connect, .. }, Some(edge)) = (up, self.0.get()) else { continue };
+            let user = UserId::new(&connect.guest).expect("our own clients send ids");
+            let welcome = pb::Welcome { user: user.to_string(), session: session.to_string(), ..Default::default() };
+            let accepted = Down::Accepted { session, rid, user, welcome: Box::new(welcome) };
+            edge.post(session.shard(), &mut vec![accepted, Down::Join { session, topic: news() }]);
+        }
+    }
+}
+
+impl HttpService for Yes {
+    fn serve(&self, _: HttpIo, _: SocketAddr) {}
+}
+
+fn news() -> ConvId {
+    ConvId::channel("news").expect("a name")
+}
+
+fn serve(shards: usize) -> Result<Running> {
+    let config = EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards, ..EdgeConfig::default() };
+    let bound = Edge::bind(config)?;
+    let router = Arc::new(Yes::default());
+    router.0.set(bound.handle()).map_err(|_| "set once")?;
+    Ok(bound.start(router.clone(), router)?)
+}
+
+/// Starts the clients and waits until all are sessions.
+fn start_clients(edge: &EdgeHandle, sessions: u64) -> Result<Child> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["clients", &edge.local_addr().to_string(), &sessions.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    BufReader::new(child.stdout.take().ok_or("piped")?).read_line(&mut String::new())?;
+    while edge.metrics().total.topics_joined < sessions {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(child)
+}
+
+fn idle(sessions: u64) -> Result<()> {
+    let running = serve(0)?;
+    let before = memory()?;
+    let mut child = start_clients(running.handle(), sessions)?;
+    std::thread::sleep(Duration::from_secs(2));
+    let after = memory()?;
+    for ((name, before), (_, after)) in before.into_iter().zip(after) {
+        let bytes = (after - before) * 1024.0;
+        println!("{name}: {before:.0} kB -> {after:.0} kB, {:.0} bytes a session", bytes / sessions as f64);
+    }
+    let cpu = cpu_seconds()?;
+    std::thread::sleep(Duration::from_secs(5));
+    println!("idle CPU: {:.2} %", (cpu_seconds()? - cpu) / 5.0 * 100.0);
+    drop(child.stdin.take());
+    child.wait()?;
+    Ok(())
+}
+
+fn fanout(sessions: u64, messages: u64, burst: u64) -> Result<()> {
+    let running = serve(1)?;
+    let edge = running.handle();
+    let mut child = start_clients(edge, sessions)?;
+    let (cpu, began, before) = (cpu_seconds()?, Instant::now(), edge.metrics());
+    for round in 1..=messages / burst {
+        let mut batch = (0..burst).map(deliver).collect();
+        edge.post(0, &mut batch);
+        // The next ones once these are written: nobody is to fall behind.
+        while edge.metrics().total.frames_out - before.total.frames_out < round * burst * sessions {
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+    let (cpu, wall, after) = (cpu_seconds()? - cpu, began.elapsed(), edge.metrics());
+    let deliveries = (after.total.deliveries - before.total.deliveries) as f64;
+    println!("{deliveries} deliveries in {wall:.2?}, {cpu:.2} s of CPU");
+    println!("{:.0} deliveries per CPU second, {:.2} us each", deliveries / cpu, cpu / deliveries * 1e6);
+    println!("behind: {}", after.total.behind);
+    drop(child.stdin.take());
+    child.wait()?;
+    Ok(())
+}
+
+fn deliver(seq: u64) -> Down {
+    let body = Some(pb::Body { text: "x".repeat(128), ..Default::default() });
+    let entry = pb::Entry { conv: "news".into(), seq, body, ..Default::default() };
+    let envelope = Envelope::new(Lane::Durable, FrameBody::Entry(entry));
+    Down::Deliver { envelope, audience: Audience::Topic { topic: news(), except: None } }
+}
+
+/// Sizes of this process, in kB.
+fn memory() -> Result<Vec<(&'static str, f64)>> {
+    let field = |page: &str, name: &str| -> Result<f64> {
+        let line = page.lines().find(|line| line.starts_with(name)).ok_or("no such field")?;
+        Ok(line.split_whitespace().nth(1).ok_or("no value")?.parse()?)
+    };
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let smaps = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+    Ok(vec![("VmRSS", field(&status, "VmRSS:")?), ("Private_Dirty", field(&smaps, "Private_Dirty:")?)])
+}
+
+/// CPU time of this process, user and system.
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / 100.0)
+}
+
+/// Connects, says so, and reads until its standard input ends.
+fn clients(addr: SocketAddr, sessions: usize) -> Result<()> {
+    let mut poll = Poll::new()?;
+    let mut streams = Vec::new();
+    for number in 0..sessions {
+        let stream = connect(addr, number)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
+        streams.push(stream);
+    }
+    println!("ready");
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+    let mut events = Events::with_capacity(1024);
+    let mut buf = vec![0; 64 * 1024];
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            while !matches!(streams[event.token().0].read(&mut buf), Ok(n) if n < buf.len()) {}
+        }
+    }
+}
+
+fn connect(addr: SocketAddr, number: usize) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(addr)?;
+    let head = "GET /ws HTTP/1.1\r\nHost: edge\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                Sec-WebSocket-Protocol: roost.v1.pb\r\n\r\n";
+    stream.write_all(head.as_bytes())?;
+    let guest = format!("u_{number}");
+    let body = Some(FrameBody::Connect(pb::Connect { guest, device: "probe".into(), ..Default::default() }));
+    let (mut payload, mut message) = (BytesMut::new(), BytesMut::new());
+    Encoding::Protobuf.encode(&Frame { rid: 1, body }, &mut payload);
+    ws::write_message_header(ws::MessageKind::Binary, payload.len(), Some([0; 4]), &mut message);
+    message.extend_from_slice(&payload);
+    stream.write_all(&message)?;
+    // WELCOME comes last, and names the user.
+    let (mut got, mut buf) = (Vec::new(), [0; 2048]);
+    let user = format!("u_{number}");
+    while !got.windows(user.len()).any(|part| part == user.as_bytes()) {
+        match stream.read(&mut buf) {
+            Ok(0) => return Err("the server closed".into()),
+            Ok(n) => got.extend_from_slice(&buf[..n]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(stream)
+}

@@ -1,0 +1,160 @@
+//! From an entry to the sessions of its readers: one envelope per entry, one post per shard and batch.
+
+use std::sync::Arc;
+
+use roost_storage::{Entry, Range, Store};
+use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey};
+use roost_wire::{FrameBody, Seq, UserId, pb};
+use smallvec::SmallVec;
+
+use crate::appender::queue::Origin;
+use crate::conversation::Conversation;
+use crate::outbox::Outbox;
+use crate::{Downstream, Env, Router};
+
+/// Entries pushed one by one after a doubt; if there are more, the members are told to sync.
+const MISSED_ENTRIES_MAX: usize = 256;
+
+/// An entry to be pushed.
+pub(crate) struct Telling {
+    pub(crate) entry: Entry,
+    /// But not to this session.
+    pub(crate) except: Option<SessionKey>,
+    /// Its sender's answer, which goes before it.
+    pub(crate) sent: Option<(Origin, pb::Sent)>,
+}
+
+/// The readers of a conversation at one moment.
+pub(crate) enum Reach {
+    /// Sessions by shard.
+    Sessions(SmallVec<[(u16, Arc<[SessionKey]>); 2]>),
+    /// Whoever joined, on every shard.
+    Topic,
+}
+
+/// Groups sessions by shard.
+pub(crate) fn by_shard(mut sessions: Vec<SessionKey>) -> SmallVec<[(u16, Arc<[SessionKey]>); 2]> {
+    sessions.sort_unstable();
+    sessions.dedup();
+    sessions.chunk_by(|a, b| a.shard() == b.shard()).map(|part| (part[0].shard(), part.into())).collect()
+}
+
+/// An entry as clients see it.
+pub(crate) fn wire_entry(conv: &str, entry: Entry) -> pb::Entry {
+    pb::Entry {
+        conv: conv.to_owned(),
+        seq: entry.seq,
+        from: entry.from.into(),
+        cmid: entry.cmid,
+        ts: entry.ts_ms,
+        body: Some(entry.body),
+    }
+}
+
+impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+    /// The accepted sessions of `users`.
+    pub(crate) fn sessions_of<'a>(&self, users: impl Iterator<Item = &'a UserId>) -> Vec<SessionKey> {
+        let mut sessions = Vec::new();
+        users.for_each(|user| self.local.reach(user, &mut sessions));
+        sessions
+    }
+
+    fn reach(&self, conv: &Conversation) -> Reach {
+        let found = conv.peek(|loaded| (loaded.is_channel() || loaded.interest.is_some(), loaded.roster.clone()));
+        match found {
+            None => Reach::Sessions(SmallVec::new()),
+            Some((true, _)) => Reach::Topic,
+            Some((false, roster)) => Reach::Sessions(by_shard(self.sessions_of(roster.users()))),
+        }
+    }
+
+    /// Pushes entries in their order, each sender's answer before its entry.
+    pub(crate) fn tell_all(&self, conv: &Conversation, tellings: Vec<Telling>, out: &mut Outbox) {
+        let reach = self.reach(conv);
+        for Telling { entry, except, sent } in tellings {
+            if let Some((origin, sent)) = sent {
+                origin.answer(Ok(sent), out);
+            }
+            let entry = || FrameBody::Entry(wire_entry(conv.id.as_str(), entry));
+            match &reach {
+                Reach::Sessions(shards) if shards.is_empty() => {}
+                Reach::Sessions(shards) => {
+                    let envelope = Envelope::new(Lane::Durable, entry());
+                    self.push_to(shards, except, &envelope, out);
+                }
+                Reach::Topic => self.push_topic(conv, except, &Envelope::new(Lane::Durable, entry()), out),
+            }
+        }
+    }
+
+    fn push_topic(&self, conv: &Conversation, except: Option<SessionKey>, envelope: &Arc<Envelope>, out: &mut Outbox) {
+        let shards = self.down.shards();
+        self.metrics.topic_pushes.add(shards.into());
+        for shard in 0..shards {
+            let except = except.filter(|session| session.shard() == shard);
+            let audience = Audience::Topic { topic: conv.id.clone(), except };
+            out.push(shard, Down::Deliver { envelope: Arc::clone(envelope), audience });
+        }
+    }
+
+    /// Addresses `envelope` to sessions, but not to `except`.
+    pub(crate) fn push_to(
+        &self,
+        shards: &[(u16, Arc<[SessionKey]>)],
+        except: Option<SessionKey>,
+        envelope: &Arc<Envelope>,
+        out: &mut Outbox,
+    ) {
+        for (shard, sessions) in shards {
+            let sessions = match except {
+                Some(except) if except.shard() == *shard && sessions.contains(&except) => {
+                    sessions.iter().filter(|session| **session != except).copied().collect()
+                }
+                _ => Arc::clone(sessions),
+            };
+            if sessions.is_empty() {
+                continue;
+            }
+            if envelope.lane() == Lane::Durable {
+                self.metrics.deliveries.add(sessions.len());
+            }
+            let audience = Audience::Sessions(sessions);
+            out.push(*shard, Down::Deliver { envelope: Arc::clone(envelope), audience });
+        }
+    }
+
+    /// Pushes entries that others appended.
+    pub(crate) fn tell(
+        &self,
+        conv: &Conversation,
+        entries: &[Entry],
+        except: &impl Fn(&Entry) -> Option<SessionKey>,
+    ) {
+        let told = conv.state.lock().told.unwrap_or(0);
+        let new = entries.iter().filter(|entry| entry.seq > told);
+        let tellings = new.map(|entry| Telling { except: except(entry), entry: entry.clone(), sent: None }).collect();
+        let mut out = Outbox::default();
+        self.tell_all(conv, tellings, &mut out);
+        out.flush(&*self.down);
+        conv.state.lock().told = entries.last().map(|entry| entry.seq.max(told)).or(Some(told));
+    }
+
+    /// Pushes what the log has above `told`, up to `head`; the members are told to sync if that is much or fails.
+    pub(crate) async fn tell_missed(&self, conv: &Conversation, told: Seq, head: Seq) {
+        let missed = self.read(self.store.range(&conv.id, Range::After(told), MISSED_ENTRIES_MAX)).await;
+        match missed {
+            Ok(entries) if entries.last().is_some_and(|last| last.seq >= head) => self.tell(conv, &entries, &|_| None),
+            _ => {
+                let changed = pb::Changed { rows: Vec::new(), sync: String::new(), more: true };
+                let envelope = Envelope::new(Lane::Durable, FrameBody::Changed(changed));
+                let mut out = Outbox::default();
+                match self.reach(conv) {
+                    Reach::Sessions(shards) => self.push_to(&shards, None, &envelope, &mut out),
+                    Reach::Topic => self.push_topic(conv, None, &envelope, &mut out),
+                }
+                out.flush(&*self.down);
+                conv.state.lock().told = Some(head);
+            }
+        }
+    }
+}
