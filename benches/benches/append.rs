@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roost_benches::frames;
-use roost_storage::{
-    Append, Appended, ConvMeta, EmbeddedOptions, EmbeddedStore, Entry, IndexUpdate, Member, Store,
-};
+use roost_storage::{Append, Appended, ConvMeta, EmbeddedOptions, EmbeddedStore, Entry, IndexUpdate, Member, Store};
 use roost_wire::pb::{Kind, Role};
 use roost_wire::{ConvId, UserId};
 use tokio::runtime::Runtime;

@@ -64,7 +64,7 @@ impl Crowd {
         let user = UserId::from_bits(number as u128);
         self.shard.down(Down::Accepted { session, rid: 1, user, welcome: Box::new(Welcome::default()) }, self.now);
         self.shard.down(Down::Join { session, topic: self.topic.clone() }, self.now);
-        self.drain();
+        self.turn();
     }
 
     /// Sends one new envelope to every session and sees it written, as a driver would: effects are drained after
@@ -74,27 +74,27 @@ impl Crowd {
         let envelope = frames::envelope(self.topic.as_str(), self.seq);
         let audience = Audience::Topic { topic: self.topic.clone(), except: None };
         self.shard.down(Down::Deliver { envelope, audience }, self.now);
-        let mut written = self.drain();
+        self.turn()
+    }
+
+    /// Turns of a driver until the shard has nothing more to do.
+    fn turn(&mut self) -> Written {
+        let mut written = Written::default();
         loop {
-            let more = self.shard.turn(self.now);
-            let turn = self.drain();
-            written.sends += turn.sends;
-            written.bytes += turn.bytes;
-            if !more {
+            self.drain(&mut written);
+            if !self.shard.turn(self.now) {
+                self.drain(&mut written);
                 return written;
             }
         }
     }
 
-    fn drain(&mut self) -> Written {
-        let mut written = Written::default();
+    fn drain(&mut self, written: &mut Written) {
         while let Some(effect) = self.shard.poll_effect() {
             let Effect::Write(session) = effect else { continue };
-            let bytes = self.write(session);
+            written.bytes += self.write(session);
             written.sends += 1;
-            written.bytes += bytes;
         }
-        written
     }
 
     /// Looks at every piece that a gathering write would take, and reports all of it as sent.

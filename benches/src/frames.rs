@@ -1,10 +1,11 @@
 //! Frames of a usual size, as clients and servers send them.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use roost_wire::link::{Envelope, Lane};
 use roost_wire::pb::{Body, Entry, Frame, Send};
 use roost_wire::{Encoding, FrameBody, ws};
-use std::sync::Arc;
 
 /// Bytes of text in the bodies of all frames here.
 pub const TEXT_BYTES: usize = 128;
@@ -18,7 +19,10 @@ pub const CMID: &str = "019a5b0e-7c1f-7d35-b3a7-6f2d9c8e1b04";
 /// A body with [`TEXT_BYTES`] of text.
 #[must_use]
 pub fn body() -> Body {
-    Body { text: "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(TEXT_BYTES).collect(), event: None }
+    Body {
+        text: "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(TEXT_BYTES).collect(),
+        event: None,
+    }
 }
 
 /// SEND, as a client sends it.
@@ -31,14 +35,7 @@ pub fn send() -> Frame {
 /// ENTRY, as a server pushes it.
 #[must_use]
 pub fn entry(conv: &str, seq: u64) -> Entry {
-    Entry {
-        conv: conv.into(),
-        seq,
-        from: USER.into(),
-        cmid: CMID.into(),
-        ts: 1_790_000_000_000,
-        body: Some(body()),
-    }
+    Entry { conv: conv.into(), seq, from: USER.into(), cmid: CMID.into(), ts: 1_790_000_000_000, body: Some(body()) }
 }
 
 /// [`entry`] as a frame.

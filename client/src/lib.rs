@@ -5,11 +5,21 @@
 //! without gaps, whatever connections do. [`core`] is the same without sockets and clocks, for simulations and for
 //! bindings that bring their own transport.
 //!
-//! Absent on purpose: TLS (a later issue), reading conversations from the beginning (that is `history`).
+//! Absent on purpose: TLS (a later issue), a database of messages (the app's).
 #![forbid(unsafe_code)]
 
+mod builder;
+mod client;
 pub mod core;
+mod driver;
 pub mod error;
+mod events;
+pub mod persist;
 pub mod url;
 
+pub use builder::Builder;
+pub use client::{Client, Sending};
+pub use core::{Cmid, Config, Event, Record, Resume, Start};
 pub use error::{ConnectError, EndReason, RequestError, SendError};
+pub use events::Events;
+pub use persist::{FileOutbox, MemoryOutbox, OutboxStore};

@@ -15,7 +15,9 @@ pub enum UrlError {
     #[error("`{0}` is no address of a server: write http://HOST:PORT or ws://HOST:PORT/ws")]
     Malformed(String),
     /// https and wss.
-    #[error("`{0}` asks for TLS, which this client does not speak yet: use http:// or ws://, or a TLS proxy on this side")]
+    #[error(
+        "`{0}` asks for TLS, which this client does not speak yet: use http:// or ws://, or a TLS proxy on this side"
+    )]
     Tls(String),
 }
 
@@ -46,9 +48,10 @@ impl Url {
             return Err(malformed());
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let port = match authority.port() {
-            Some(port) => port.as_str().parse().map_err(|_| malformed())?,
-            None => 80,
+        // `Authority::port` hides a port that is none.
+        let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default() {
+            "" => 80,
+            port => port.trim_start_matches(':').parse().map_err(|_| malformed())?,
         };
         let path = if uri.path() == "/" { PATH } else { uri.path() };
         let uri = Uri::builder()
@@ -103,7 +106,8 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_reach_and_says_why() {
-        for text in ["", "127.0.0.1:8080", "ftp://x", "/ws", "http://", "ws://a:b@host/", "ws://h:99999", "ws://h?t=1"] {
+        for text in ["", "127.0.0.1:8080", "ftp://x", "/ws", "http://", "ws://a:b@host/", "ws://h:99999", "ws://h?t=1"]
+        {
             assert!(matches!(Url::parse(text), Err(UrlError::Malformed(_))), "{text}");
         }
         for text in ["wss://chat.example", "https://chat.example"] {

@@ -86,11 +86,19 @@ fn idle(sessions: u64) -> Result<()> {
     let before = memory()?;
     let mut child = start_clients(running.handle(), sessions)?;
     std::thread::sleep(Duration::from_secs(2));
-    let after = memory()?;
-    for ((name, before), (_, after)) in before.into_iter().zip(after) {
-        let bytes = (after - before) * 1024.0;
-        println!("{name}: {before:.0} kB -> {after:.0} kB, {:.0} bytes a session", bytes / sessions as f64);
+    tell(&before, sessions)?;
+    let edge = running.handle();
+    for round in 1..=10 {
+        for shard in 0..edge.shards() {
+            edge.post(shard, &mut vec![deliver(round)]);
+        }
+        while edge.metrics().total.deliveries < round * sessions {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
+    std::thread::sleep(Duration::from_secs(2));
+    println!("after ten broadcasts:");
+    tell(&before, sessions)?;
     let cpu = cpu_seconds()?;
     std::thread::sleep(Duration::from_secs(5));
     println!("idle CPU: {:.2} %", (cpu_seconds()? - cpu) / 5.0 * 100.0);
@@ -116,7 +124,8 @@ fn fanout(sessions: u64, messages: u64, burst: u64) -> Result<()> {
     let deliveries = (after.total.deliveries - before.total.deliveries) as f64;
     println!("{deliveries} deliveries in {wall:.2?}, {cpu:.2} s of CPU");
     println!("{:.0} deliveries per CPU second, {:.2} us each", deliveries / cpu, cpu / deliveries * 1e6);
-    println!("behind: {}", after.total.behind);
+    let writes = (after.shards[0].1.writes - before.shards[0].1.writes) as f64;
+    println!("{:.1} frames a write, {} marked behind", deliveries / writes, after.total.behind);
     drop(child.stdin.take());
     child.wait()?;
     Ok(())
@@ -127,6 +136,14 @@ fn deliver(seq: u64) -> Down {
     let entry = pb::Entry { conv: "news".into(), seq, body, ..Default::default() };
     let envelope = Envelope::new(Lane::Durable, FrameBody::Entry(entry));
     Down::Deliver { envelope, audience: Audience::Topic { topic: news(), except: None } }
+}
+
+fn tell(before: &[(&'static str, f64)], sessions: u64) -> Result<()> {
+    for ((name, before), (_, now)) in before.iter().zip(memory()?) {
+        let bytes = (now - before) * 1024.0 / sessions as f64;
+        println!("{name}: {before:.0} kB -> {now:.0} kB, {bytes:.0} bytes a session");
+    }
+    Ok(())
 }
 
 /// Sizes of this process, in kB.

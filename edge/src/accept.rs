@@ -185,3 +185,31 @@ fn ran_out(error: &io::Error) -> bool {
     const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };
     error.kind() == ErrorKind::OutOfMemory || matches!(error.raw_os_error(), Some(ENFILE | EMFILE | ENOBUFS))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn tells_running_out_from_a_peer_that_went_away() {
+        for (name, number, pauses) in [
+            ("ENFILE", 23, true),
+            ("EMFILE", 24, true),
+            ("ENOMEM", 12, true),
+            ("ENOBUFS", 105, true),
+            ("ECONNABORTED", 103, false),
+            ("EINTR", 4, false),
+            ("EPROTO", 71, false),
+        ] {
+            assert_eq!(ran_out(&io::Error::from_raw_os_error(number)), pauses, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_listener_takes_no_address_that_another_one_has() {
+        let first = listen(([127, 0, 0, 1], 0).into()).unwrap();
+        let error = listen(first.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    }
+}

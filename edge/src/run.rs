@@ -272,7 +272,10 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
             }
             match self.driver.write(key, outbound) {
                 Ok(0) => return,
-                Ok(n) => self.side.wrote(key, n),
+                Ok(n) => {
+                    self.metrics.wrote();
+                    self.side.wrote(key, n);
+                }
                 Err(_) => return self.side.ended(key, End::Error),
             }
         }
@@ -306,6 +309,13 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         self.obey();
         self.submit();
         self.metrics.turned(Duration::ZERO, false, self.driver.connections());
+    }
+}
+
+impl<D: Driver, U, H> Drop for ShardLoop<D, U, H> {
+    /// However it ends, nothing is to pile up behind it.
+    fn drop(&mut self) {
+        self.inbox.mailbox().close();
     }
 }
 

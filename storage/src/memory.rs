@@ -146,7 +146,7 @@ impl State {
         self.rows_of(user).map(|row| row.changed).max().unwrap_or(0)
     }
 
-    fn mark(&mut self, mark: Mark) {
+    fn mark(&mut self, mark: &Mark) {
         let stamp = self.stamp + 1;
         if let Some(row) = self.row_mut(&mark.conv, &mark.user) {
             raise(&mut row.delivered, mark.delivered);
@@ -237,7 +237,7 @@ impl Store for MemoryStore {
 
     async fn mark(&self, marks: Vec<Mark>) -> Result<()> {
         let mut state = self.state.lock();
-        marks.into_iter().for_each(|mark| state.mark(mark));
+        marks.iter().for_each(|mark| state.mark(mark));
         Ok(())
     }
 

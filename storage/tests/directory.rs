@@ -64,8 +64,8 @@ fn reopening_keeps_everything_and_stamps_go_on() {
         assert_eq!(read_secret(&EmbeddedStore::secret_path(dir.path(), "hs256")).unwrap(), secret);
         let log = store.range(&conv("c_1"), Range::After(0), 100).await.unwrap();
         assert_eq!(log, (1..=20).map(|seq| entry(seq, "u_ada", &seq.to_string())).collect::<Vec<_>>());
-        assert_eq!(store.users(&[ada.user.clone()]).await.unwrap(), [Some(ada.clone())]);
-        assert_eq!(store.search("ad", 9).await.unwrap(), [ada.clone()]);
+        assert_eq!(store.users(std::slice::from_ref(&ada.user)).await.unwrap(), [Some(ada.clone())]);
+        assert_eq!(store.search("ad", 9).await.unwrap(), std::slice::from_ref(&ada));
         match store.append(append("c_1", 21, "x")).await {
             Ok(Appended::Stored { stamp: later }) => assert!(later > stamp),
             other => panic!("{other:?}"),

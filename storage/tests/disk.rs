@@ -120,6 +120,22 @@ fn a_failed_commit_answers_each_of_its_writes_for_what_it_was() {
     });
 }
 
+#[test]
+fn a_writer_that_panics_leaves_nobody_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = open(dir.path(), 0);
+        store.create(group("c_1"), vec![]).await.unwrap();
+        store.faults().fail_next_commit(CommitFault::Panic);
+        let result = store.append(append("c_1", 1, "a")).await;
+        assert!(matches!(result, Err(StoreError::Unknown(_))), "{result:?}");
+        let result = store.append(append("c_1", 1, "a")).await;
+        assert!(matches!(result, Err(StoreError::Unavailable(_) | StoreError::Unknown(_))), "{result:?}");
+        assert_eq!(head(&store).await, 0, "reads go on");
+    });
+    drop(open(dir.path(), 0));
+}
+
 /// A small disk in memory, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 

@@ -192,7 +192,9 @@ impl Core {
     /// A connection ended before its WELCOME.
     fn never_came(&mut self, coming: &Link, gone: &Gone, now: Instant) {
         let fatal = match gone {
-            Gone::Closed { code: Some(code), reason } if coming.stage == Stage::Greeting && !should_reconnect(Some(*code)) => {
+            Gone::Closed { code: Some(code), reason }
+                if coming.stage == Stage::Greeting && !should_reconnect(Some(*code)) =>
+            {
                 Some(EndReason::Code { code: *code, reason: reason.clone() })
             }
             // Not to be confused with a proxy whose server is away (502, 503, 504) or new (404).

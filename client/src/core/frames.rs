@@ -286,8 +286,8 @@ impl Core {
     /// What an answer tells the client itself.
     fn learn(&mut self, request: &FrameBody, answer: &FrameBody, now: Instant) {
         match (request, answer) {
-            (FrameBody::Watch(watch), _) => self.watched.extend(watch.users.iter().cloned()),
-            (FrameBody::Unwatch(unwatch), _) => unwatch.users.iter().for_each(|user| drop(self.watched.remove(user))),
+            (FrameBody::Watch(watch), FrameBody::Presence(_)) => self.watched.extend(watch.users.iter().cloned()),
+            (FrameBody::Unwatch(unwatch), _) => self.watched.retain(|user| !unwatch.users.contains(user)),
             (FrameBody::Subscribe(subscribe), FrameBody::Ok(_)) => {
                 if let Ok(channel) = ConvId::new(&subscribe.channel) {
                     self.subscribed(&channel, now);

@@ -136,7 +136,8 @@ impl Link {
 
     /// Goes on waiting for the `wanted` answers only; returns what is given up.
     pub(crate) fn await_only(&mut self, wanted: impl Fn(&Asked) -> bool) -> Vec<Asked> {
-        let (kept, given_up): (BTreeMap<u64, Asked>, BTreeMap<u64, Asked>) = std::mem::take(&mut self.asked).into_iter().partition(|(_, asked)| wanted(asked));
+        let (kept, given_up): (BTreeMap<u64, Asked>, BTreeMap<u64, Asked>) =
+            std::mem::take(&mut self.asked).into_iter().partition(|(_, asked)| wanted(asked));
         self.asked = kept;
         given_up.into_values().collect()
     }

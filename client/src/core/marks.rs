@@ -59,11 +59,6 @@ impl Marks {
         }
     }
 
-    /// What the app has of `conv`.
-    pub(crate) fn received_of(&self, conv: &ConvId) -> Seq {
-        self.marks.get(conv).map_or(0, |mark| mark.received)
-    }
-
     /// When to call [`Marks::flush`].
     pub(crate) const fn flush_at(&self) -> Option<Instant> {
         self.flush_at

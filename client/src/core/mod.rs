@@ -68,6 +68,8 @@ pub struct Identity {
 pub struct Resume {
     /// The newest token.
     pub token: String,
+    /// The installation's name.
+    pub device: String,
     /// The user's id.
     pub user: String,
     /// The user's display name.
@@ -137,8 +139,8 @@ impl Core {
             gap_grace: config.gap_grace,
         };
         let mut order = Order::new(limits);
-        for (conv, position) in resume.positions {
-            order.restore(conv, position);
+        for (conv, position) in &resume.positions {
+            order.restore(conv, *position);
         }
         let mut outbox = Outbox::default();
         for record in restored {
@@ -261,6 +263,7 @@ impl Core {
         }
         Resume {
             token: self.identity.token.clone().unwrap_or_default(),
+            device: self.identity.device.clone(),
             user: self.user.as_ref().map(ToString::to_string).unwrap_or_default(),
             name: self.name.clone(),
             sync: self.saved.clone(),

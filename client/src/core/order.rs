@@ -30,8 +30,8 @@ enum Fetch {
     None,
     /// Something is; ask for it at this time.
     Due(Instant),
-    /// Asked.
-    Asked,
+    /// Asked for what lies after this seq.
+    Asked(Seq),
 }
 
 #[derive(Debug)]
@@ -113,8 +113,8 @@ impl Order {
     }
 
     /// The app had everything of `conv` up to `position` in an earlier life.
-    pub(crate) fn restore(&mut self, conv: ConvId, position: Seq) {
-        if let Some(track) = self.track(&conv) {
+    pub(crate) fn restore(&mut self, conv: &ConvId, position: Seq) {
+        if let Some(track) = self.track(conv) {
             (track.position, track.target, track.taken) = (Some(position), position, position);
         }
     }
@@ -204,9 +204,9 @@ impl Order {
         }
         let (_, conv) = self.due.pop_first()?;
         let track = self.tracks.get_mut(&conv)?;
-        track.fetch = Fetch::Asked;
-        self.asked += 1;
         let after = track.position?;
+        track.fetch = Fetch::Asked(after);
+        self.asked += 1;
         let wanted = track.held.first_key_value().map_or(track.target, |(first, _)| first - 1).saturating_sub(after);
         let limit = u32::try_from(wanted).unwrap_or(u32::MAX).clamp(1, PAGE_ENTRIES_MAX);
         Some((conv, after, if track.probe { PAGE_ENTRIES_MAX } else { limit }))
@@ -218,14 +218,12 @@ impl Order {
 
     /// The answer to a fetch. Whatever it holds, the position moves or the target falls to what exists: no endless asking.
     pub(crate) fn page(&mut self, conv: &ConvId, page: pb::Page, now: Instant) {
-        if !self.answered(conv) {
-            return;
-        }
+        let Some(after) = self.answered(conv) else { return };
         let Some(track) = self.tracks.get_mut(conv) else { return };
         let Some(position) = track.position else { return };
         track.probe = false;
-        let next = page.entries.iter().map(|entry| entry.seq).filter(|seq| *seq > position).min();
-        match next {
+        // Judged by what was asked for: pushes may have moved the position meanwhile.
+        match page.entries.iter().map(|entry| entry.seq).filter(|seq| *seq > after).min() {
             // The first one is not there any more, or not for this user.
             Some(next) if next > position + 1 => self.skip(conv, next - 1),
             Some(_) => {}
@@ -247,7 +245,7 @@ impl Order {
 
     /// The fetch failed for a passing reason: ask again at `at`.
     pub(crate) fn fetch_later(&mut self, conv: &ConvId, at: Instant) {
-        if self.answered(conv) {
+        if self.answered(conv).is_some() {
             self.advance(conv, at);
         }
     }
@@ -259,20 +257,17 @@ impl Order {
         self.unplaced.remove(conv);
         match track.fetch {
             Fetch::Due(at) => drop(self.due.remove(&(at, conv.clone()))),
-            Fetch::Asked => self.asked -= 1,
+            Fetch::Asked(_) => self.asked -= 1,
             Fetch::None => {}
         }
     }
 
-    fn answered(&mut self, conv: &ConvId) -> bool {
-        match self.tracks.get_mut(conv) {
-            Some(track) if track.fetch == Fetch::Asked => {
-                track.fetch = Fetch::None;
-                self.asked -= 1;
-                true
-            }
-            _ => false,
-        }
+    fn answered(&mut self, conv: &ConvId) -> Option<Seq> {
+        let track = self.tracks.get_mut(conv)?;
+        let Fetch::Asked(after) = track.fetch else { return None };
+        track.fetch = Fetch::None;
+        self.asked -= 1;
+        Some(after)
     }
 
     fn track(&mut self, conv: &ConvId) -> Option<&mut Track> {
@@ -280,8 +275,15 @@ impl Order {
             if self.tracks.len() >= self.limits.conversations_max {
                 return None;
             }
-            let track =
-                Track { position: None, target: 0, held: BTreeMap::new(), fetch: Fetch::None, probe: false, taken: 0, asked_once: false };
+            let track = Track {
+                position: None,
+                target: 0,
+                held: BTreeMap::new(),
+                fetch: Fetch::None,
+                probe: false,
+                taken: 0,
+                asked_once: false,
+            };
             self.tracks.insert(conv.clone(), track);
         }
         self.tracks.get_mut(conv)
@@ -301,7 +303,7 @@ impl Order {
         let Some(track) = self.tracks.get(conv) else { return };
         let Some(position) = track.position else { return };
         let far = track.held.first_key_value().map_or(track.target, |(first, _)| *first);
-        if far.saturating_sub(position) > self.limits.catch_up_entries_max && track.fetch != Fetch::Asked {
+        if far.saturating_sub(position) > self.limits.catch_up_entries_max && !matches!(track.fetch, Fetch::Asked(_)) {
             self.skip(conv, far - self.limits.catch_up_entries_max);
         }
         let Some(track) = self.tracks.get_mut(conv) else { return };

@@ -181,10 +181,6 @@ impl Outbox {
         self.later.first().map(|(at, _)| *at)
     }
 
-    pub(crate) fn contains(&self, cmid: &Cmid) -> bool {
-        self.cmids.contains_key(cmid)
-    }
-
     /// The message of `cmid`.
     pub(crate) fn record(&self, cmid: &Cmid) -> Option<&Record> {
         let conv = self.cmids.get(cmid)?;

@@ -29,6 +29,7 @@ pub struct LoopMetrics {
     turns: AtomicU64,
     turns_exhausted: AtomicU64,
     busy_ns: AtomicU64,
+    writes: AtomicU64,
     connections: AtomicU64,
     taken: AtomicU64,
 }
@@ -42,6 +43,8 @@ pub struct LoopSnapshot {
     pub turns_exhausted: u64,
     /// Time not spent waiting.
     pub busy: Duration,
+    /// Writes that took bytes. Frames sent by this: how many frames a write gathers.
+    pub writes: u64,
     /// Deliveries dropped at the full mailbox.
     pub mailbox_dropped: u64,
 }
@@ -68,6 +71,11 @@ impl LoopMetrics {
         self.connections.store(connections as u64, Relaxed);
     }
 
+    /// A write took bytes.
+    pub(crate) fn wrote(&self) {
+        add(&self.writes, 1);
+    }
+
     /// A connection was taken from the mailbox.
     pub(crate) fn taken(&self) {
         add(&self.taken, 1);
@@ -83,6 +91,7 @@ impl LoopMetrics {
             turns: self.turns.load(Relaxed),
             turns_exhausted: self.turns_exhausted.load(Relaxed),
             busy: Duration::from_nanos(self.busy_ns.load(Relaxed)),
+            writes: self.writes.load(Relaxed),
             mailbox_dropped,
         }
     }

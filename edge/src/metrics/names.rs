@@ -96,6 +96,8 @@ pub const TURNS: Name = counter("roost_shard_turns_total", "Turns of a shard's l
 pub const TURNS_EXHAUSTED: Name = counter("roost_shard_turns_exhausted_total", "Turns that left work over.");
 /// Time shards spent working.
 pub const BUSY: Name = counter("roost_shard_busy_seconds_total", "Time a shard was not waiting.");
+/// Writes to connections.
+pub const WRITES: Name = counter("roost_writes_total", "Writes to connections that took bytes; each gathers frames.");
 /// Deliveries dropped at a full mailbox.
 pub const MAILBOX_DROPPED: Name = counter("roost_mailbox_dropped_total", "Deliveries dropped at a full mailbox.");
 /// Pauses of accepting.
@@ -177,6 +179,7 @@ pub(super) const PER_SHARD: &[Series<LoopSnapshot, f64>] = &[
     (TURNS, None, |shard| shard.turns as f64),
     (TURNS_EXHAUSTED, None, |shard| shard.turns_exhausted as f64),
     (BUSY, None, |shard| shard.busy.as_secs_f64()),
+    (WRITES, None, |shard| shard.writes as f64),
     (MAILBOX_DROPPED, None, |shard| shard.mailbox_dropped as f64),
 ];
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roost_edge_core::driver::{Driver, Sink, Wake};
-use roost_edge_core::{Effect, End, HttpDown, Shard, ShardConfig, ShardMetrics};
+use roost_edge_core::{Effect, End, HttpDown, Outbound, Shard, ShardConfig, ShardMetrics};
 use roost_wire::link::SessionKey;
 
 /// Turns that lead nowhere before a rule gives up. Each sleeps for [`STEP`] at most.
@@ -145,7 +145,7 @@ impl<H: Harness> Bench<H> {
 
     /// Bytes queued to `key`.
     pub(crate) fn queued_bytes(&self, key: SessionKey) -> usize {
-        self.shard.outbound(key).map_or(0, |outbound| outbound.bytes())
+        self.shard.outbound(key).map_or(0, Outbound::bytes)
     }
 
     /// Forgets `key`, so that its slot is used again.

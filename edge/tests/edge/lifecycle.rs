@@ -1,10 +1,12 @@
 //! Start, drain, stop.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
-use roost_edge::{BindError, Edge};
-use roost_wire::{Encoding, FrameBody};
+use roost_edge::{BindError, Edge, HttpIo, HttpService, Upstream};
+use roost_wire::link::Up;
+use roost_wire::{Encoding, FrameBody, pb};
 
 use crate::support::{Client, Heard, config, send, serve};
 
@@ -75,4 +77,43 @@ fn stopping_closes_every_session_with_1001_and_ends_the_threads() {
     handle.stop();
     handle.drain("late", Duration::ZERO, Duration::ZERO);
     assert!(TcpStream::connect(handle.local_addr()).is_err());
+}
+
+struct Faulty;
+
+impl Upstream for Faulty {
+    fn submit(&self, _: &mut Vec<Up>) {
+        panic!("a fault of ours, for the test");
+    }
+}
+
+impl HttpService for Faulty {
+    fn serve(&self, _: HttpIo, _: SocketAddr) {}
+}
+
+#[test]
+fn a_shard_that_panics_ends_the_edge_instead_of_leaving_sessions_deaf() {
+    let bound = Edge::bind(config()).unwrap();
+    let addr = bound.local_addr();
+    let running = bound.start(Arc::new(Faulty), Arc::new(Faulty)).unwrap();
+    let mut bystander = Client::open(addr, Encoding::Json);
+    let mut trigger = Client::open(addr, Encoding::Json);
+    trigger.say(1, FrameBody::Connect(pb::Connect { guest: "ada".into(), ..Default::default() }));
+    running.join();
+    assert!(TcpStream::connect(addr).is_err());
+    assert!(matches!(bystander.hear(), Heard::Closed(Some(1001)) | Heard::End));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_named_for_what_they_do() {
+    let server = serve(config());
+    let names = || -> Vec<String> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok()).collect()
+    };
+    // A thread names itself once it runs.
+    for name in ["roost-shard-0\n", "roost-shard-1\n", "roost-accept\n"] {
+        server.until(name, |_| names().iter().any(|other| other == name));
+    }
 }

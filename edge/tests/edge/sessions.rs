@@ -74,14 +74,17 @@ fn big_messages_in_tiny_pieces_arrive_whole() {
 }
 
 #[test]
-fn many_commands_in_one_write_are_answered_in_order() {
+fn many_commands_in_one_write_are_answered_in_order_and_together() {
     let server = serve(config());
     let mut ada = Client::connect(server.addr, Encoding::Json, "ada");
+    let writes = || server.handle().metrics().shards.iter().map(|(_, turns)| turns.writes).sum::<u64>();
+    let before = writes();
     let batch: Vec<u8> = (10..30).flat_map(|rid| ada.message(rid, send("hi"))).collect();
     ada.stream.write_all(&batch).unwrap();
     for rid in 10..30 {
         assert_eq!(ada.hear_frame().rid, rid);
     }
+    assert!(writes() - before < 10, "{} writes for 20 replies", writes() - before);
 }
 
 #[test]

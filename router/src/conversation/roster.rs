@@ -27,7 +27,7 @@ impl Roster {
         self.0.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Member> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Member> {
         self.0.iter()
     }
 

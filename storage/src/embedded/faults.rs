@@ -12,6 +12,8 @@ pub enum CommitFault {
     SyncLost,
     /// The sync fails, but what was written reached the disk.
     SyncKept,
+    /// A fault of our own: the writer panics.
+    Panic,
 }
 
 /// What a test wants the disk to do. By default it does what the real one does.
@@ -51,6 +53,7 @@ impl Faults {
             return Ok(batch);
         };
         plan.broken = true;
+        assert_ne!(fault, CommitFault::Panic, "an injected panic");
         if fault == CommitFault::SyncKept {
             // The journal has it, but no view shows it: the snapshot is not renewed.
             let _ = batch.commit();

@@ -200,11 +200,10 @@ impl Queue {
 
     /// Takes nothing in any more and answers everybody who waits: nothing of theirs was written.
     pub(crate) fn stop(&self, why: &StoreError) {
-        let mut waiting = self.waiting.lock();
-        waiting.closed = Some(why.clone());
-        let Waiting { writes, mark_answers, .. } = std::mem::take(&mut *waiting);
-        waiting.closed = Some(why.clone());
-        drop(waiting);
+        let stopped = Waiting { closed: Some(why.clone()), ..Waiting::default() };
+        let Waiting { writes, mark_answers, .. } = std::mem::replace(&mut *self.waiting.lock(), stopped);
+        self.metrics.queue_writes.store(0, Relaxed);
+        self.metrics.queue_marks.store(0, Relaxed);
         self.bell.notify_all();
         let all = Round { writes: writes.into(), mark_answers, marks: Marks::new() };
         all.refuse(why);

@@ -150,13 +150,30 @@ impl Shard {
                 Ok(Some(Frame { rid, body: None })) => {
                     self.bad(key, rid, ErrorCode::UnknownCommand, ErrorCode::UnknownCommand.text())?;
                 }
-                Err(error) => return self.undecodable(key, &error),
+                Err(error) => {
+                    self.undecodable(key, &error)?;
+                    if !matches!(error, FrameError::Empty { .. } | FrameError::TooManyUsers { .. }) {
+                        return Continue(()); // Nothing behind it can be read.
+                    }
+                }
             }
         }
     }
 
     fn undecodable(&mut self, key: SessionKey, error: &FrameError) -> ControlFlow<()> {
-        self.bad(key, 0, error.code(), &error.to_string())
+        let (rid, code) = (error.rid(), error.code());
+        let Some(session) = self.slots.get(key).and_then(Connection::session) else { return Break(()) };
+        match (code, session.user()) {
+            // A command that asks for too much, but no breach of the protocol.
+            (ErrorCode::BadField, Some(_)) => {
+                self.answer_frame(key, rid, FrameBody::Error(code.because(error.to_string())))
+            }
+            (ErrorCode::BadField, None) => {
+                let code = ErrorCode::NotConnected;
+                self.bad(key, rid, code, code.text())
+            }
+            _ => self.bad(key, rid, code, &error.to_string()),
+        }
     }
 
     fn frame(&mut self, key: SessionKey, rid: u64, body: FrameBody) -> ControlFlow<()> {

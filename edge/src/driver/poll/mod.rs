@@ -3,7 +3,7 @@
 //! Invariants:
 //! - a connection owns twelve bytes here and no buffer: all share one receive buffer, lent per read;
 //! - notifications are edge-triggered, so whoever was not read empty stands in `ready` (or is paused and remembers it);
-//! - a connection is read once per turn, so at most [`READ_BYTES_PER_TURN`] bytes of it delay the others.
+//! - a connection is read once per turn, so at most [`READ_BYTES_MAX`] bytes of it delay the others.
 
 mod linger;
 mod socket;
@@ -23,9 +23,11 @@ use self::linger::Linger;
 use self::socket::{Flags, Socket, Sockets};
 
 /// Bytes read from one connection per turn: the size of the lent buffer.
-pub const READ_BYTES_PER_TURN: usize = 64 * 1024;
-/// Reads per turn.
+pub const READ_BYTES_MAX: usize = 64 * 1024;
+/// Reads per turn, of all connections.
 const READS_PER_TURN: usize = 1024;
+/// Bytes read per turn, of all connections; the last read may go beyond it.
+const BYTES_PER_TURN: usize = 2 << 20;
 /// Events fetched per turn.
 const EVENTS_PER_TURN: usize = 1024;
 /// Slices per gathered write. The kernel takes up to 1024, but copying their addresses has a price too.
@@ -69,7 +71,7 @@ impl PollDriver {
             shard,
             sockets: Sockets::default(),
             ready: VecDeque::new(),
-            buffer: vec![0; READ_BYTES_PER_TURN].into(),
+            buffer: vec![0; READ_BYTES_MAX].into(),
             linger: Linger::default(),
         };
         Ok((driver, Arc::new(PollWaker(waker))))
@@ -107,12 +109,12 @@ impl PollDriver {
         self.events.clear();
     }
 
-    /// Reads once from `key`.
-    fn read<S: Sink<Conn = TcpStream>>(&mut self, key: SessionKey, sink: &mut S) {
-        let Some(socket) = self.sockets.get(key) else { return };
+    /// Reads once from `key`. Returns how many bytes that brought.
+    fn read<S: Sink<Conn = TcpStream>>(&mut self, key: SessionKey, sink: &mut S) -> usize {
+        let Some(socket) = self.sockets.get(key) else { return 0 };
         socket.flags.clear(Flags::QUEUED);
         if !socket.flags.has(Flags::READABLE) || socket.flags.has(Flags::PAUSED) {
-            return;
+            return 0;
         }
         match socket.stream.read(&mut self.buffer) {
             Ok(0) => self.end(key, End::Eof, sink),
@@ -124,6 +126,7 @@ impl PollDriver {
                     self.ready.push_back(key);
                 }
                 sink.received(key, &mut self.buffer[..n]);
+                return n;
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => socket.flags.clear(Flags::READABLE),
             Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -133,6 +136,7 @@ impl PollDriver {
             }
             Err(_) => self.end(key, End::Error, sink),
         }
+        0
     }
 
     fn end<S: Sink<Conn = TcpStream>>(&mut self, key: SessionKey, end: End, sink: &mut S) {
@@ -173,9 +177,14 @@ impl Driver for PollDriver {
 
     fn deliver<S: Sink<Conn = TcpStream>>(&mut self, sink: &mut S) -> bool {
         self.note(sink);
+        let mut bytes = 0;
+        // Whoever has more goes to the end of the list, for the next turn.
         for _ in 0..self.ready.len().min(READS_PER_TURN) {
             let Some(key) = self.ready.pop_front() else { break };
-            self.read(key, sink);
+            bytes += self.read(key, sink);
+            if bytes >= BYTES_PER_TURN {
+                break;
+            }
         }
         !self.ready.is_empty()
     }

@@ -1,4 +1,5 @@
 //! Index rows, their stamps, members.
+#![allow(missing_docs, reason = "each name is the rule")]
 
 use roost_wire::pb::Role;
 use roost_wire::{ConvId, Seq};
@@ -30,7 +31,6 @@ fn convs(page: &IndexPage) -> Vec<ConvId> {
     page.rows.iter().map(|row| row.conv.clone()).collect()
 }
 
-#[allow(missing_docs)]
 pub async fn f18_rows_are_found_by_the_stamp_of_their_change<S: Store>(store: S) {
     for id in ["c_1", "c_2", "c_3"] {
         make(&store, id, &["u_ada", "u_bob"]).await;
@@ -53,7 +53,6 @@ pub async fn f18_rows_are_found_by_the_stamp_of_their_change<S: Store>(store: S)
     assert_eq!((ahead.rows, ahead.stamp, ahead.more), (vec![], stamp, false));
 }
 
-#[allow(missing_docs)]
 pub async fn f18_paging_by_stamp_gives_each_row_once<S: Store>(store: S) {
     let ids: Vec<String> = (10..33).map(|place| format!("c_{place}")).collect();
     for id in &ids {
@@ -86,7 +85,6 @@ pub async fn f18_paging_by_stamp_gives_each_row_once<S: Store>(store: S) {
     assert_eq!((nothing.rows, nothing.stamp, nothing.more), (vec![], 0, true));
 }
 
-#[allow(missing_docs)]
 pub async fn f18_a_row_that_changes_while_paging_is_never_missed<S: Store>(store: S) {
     for id in ["c_1", "c_2", "c_3", "c_4"] {
         make(&store, id, &["u_ada"]).await;
@@ -103,7 +101,6 @@ pub async fn f18_a_row_that_changes_while_paging_is_never_missed<S: Store>(store
     assert_eq!(third.rows[0].head, 1);
 }
 
-#[allow(missing_docs)]
 pub async fn the_row_of_a_member_who_left_stays<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada", "u_bob"]).await;
     say(&store, "c_1", &["u_ada", "u_bob"]).await;
@@ -118,7 +115,6 @@ pub async fn the_row_of_a_member_who_left_stays<S: Store>(store: S) {
     assert_eq!(row(&store, "c_1", "u_bob").await.changed, stamp);
 }
 
-#[allow(missing_docs)]
 pub async fn a_member_who_comes_back_finds_the_old_marks<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada", "u_bob"]).await;
     say(&store, "c_1", &["u_bob"]).await;
@@ -130,7 +126,6 @@ pub async fn a_member_who_comes_back_finds_the_old_marks<S: Store>(store: S) {
     assert_eq!(back.changed, stamp);
 }
 
-#[allow(missing_docs)]
 pub async fn heads_and_marks_only_rise<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     let raise = |seq, head, read| {
@@ -149,7 +144,6 @@ pub async fn heads_and_marks_only_rise<S: Store>(store: S) {
     assert_eq!((higher.head, higher.read, higher.delivered), (7, 9, 8));
 }
 
-#[allow(missing_docs)]
 pub async fn a_mark_of_delivery_keeps_the_stamp_and_one_of_reading_does_not<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     let before = say(&store, "c_1", &["u_ada"]).await;
@@ -163,7 +157,6 @@ pub async fn a_mark_of_delivery_keeps_the_stamp_and_one_of_reading_does_not<S: S
     assert!(say(&store, "c_1", &["u_ada"]).await > after.changed, "appends and marks share one order");
 }
 
-#[allow(missing_docs)]
 pub async fn marks_of_many_rows_have_different_stamps<S: Store>(store: S) {
     for id in ["c_1", "c_2", "c_3"] {
         make(&store, id, &["u_ada", "u_bob"]).await;
@@ -180,7 +173,6 @@ pub async fn marks_of_many_rows_have_different_stamps<S: Store>(store: S) {
     assert_eq!(seen, 3, "a page may end between any two rows");
 }
 
-#[allow(missing_docs)]
 pub async fn rows_are_made_by_membership_only<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     say(&store, "c_1", &["u_ada", "u_eve"]).await;
@@ -198,7 +190,6 @@ pub async fn rows_are_made_by_membership_only<S: Store>(store: S) {
     assert_eq!((made.head, made.read, made.role, made.changed), (2, 1, Some(Role::Member), stamp));
 }
 
-#[allow(missing_docs)]
 pub async fn an_update_that_changes_nothing_keeps_the_stamp<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada", "u_bob"]).await;
     let stamp = say(&store, "c_1", &["u_bob"]).await;
@@ -213,7 +204,6 @@ pub async fn an_update_that_changes_nothing_keeps_the_stamp<S: Store>(store: S) 
     assert_eq!(store.metas(&[conv("c_1")]).await.unwrap()[0].as_ref().unwrap().changed, later);
 }
 
-#[allow(missing_docs)]
 pub async fn members_are_ordered_by_id_and_take_effect_with_their_entry<S: Store>(store: S) {
     make(&store, "c_1", &["u_m"]).await;
     let joins =
@@ -225,7 +215,6 @@ pub async fn members_are_ordered_by_id_and_take_effect_with_their_entry<S: Store
     assert_eq!(row(&store, "c_1", "u_m").await.role, Some(Role::Member));
 }
 
-#[allow(missing_docs)]
 pub async fn a_membership_change_names_the_same_user_twice_and_the_last_wins<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     let twice = vec![change("u_bob", Some(Role::Member)), change("u_bob", None), change("u_ada", None)];

@@ -1,4 +1,5 @@
 //! Conversations and their logs.
+#![allow(missing_docs, reason = "each name is the rule")]
 
 use roost_wire::pb::{Body, Event, Kind, Role};
 
@@ -8,7 +9,6 @@ use crate::{
     Store, StoreError,
 };
 
-#[allow(missing_docs)]
 pub async fn a_new_conversation_has_an_empty_log_its_members_and_their_rows<S: Store>(store: S) {
     let asked = ConvMeta { head: 99, changed: 99, open: true, ..group("c_1") };
     let members = vec![member("u_bob", Role::Member), member("u_ada", Role::Owner)];
@@ -28,7 +28,6 @@ pub async fn a_new_conversation_has_an_empty_log_its_members_and_their_rows<S: S
     assert_eq!(rows[2].as_ref().unwrap().role, Some(Role::Member));
 }
 
-#[allow(missing_docs)]
 pub async fn creating_again_changes_nothing_and_says_so<S: Store>(store: S) {
     let first = make(&store, "c_1", &["u_ada"]).await;
     let other = ConvMeta { name: "Fish".into(), kind: Kind::Direct, ..group("c_1") };
@@ -39,7 +38,6 @@ pub async fn creating_again_changes_nothing_and_says_so<S: Store>(store: S) {
     assert_eq!(store.rows(&conv("c_1"), &[user("u_eve")]).await.unwrap(), [None]);
 }
 
-#[allow(missing_docs)]
 pub async fn a_conversation_that_breaks_a_rule_is_refused<S: Store>(store: S) {
     let no_kind = ConvMeta { kind: Kind::Unspecified, ..group("c_1") };
     let long_name = ConvMeta { name: "x".repeat(crate::NAME_BYTES_MAX + 1), ..group("c_1") };
@@ -54,7 +52,6 @@ pub async fn a_conversation_that_breaks_a_rule_is_refused<S: Store>(store: S) {
     assert_eq!(store.metas(&[conv("c_1")]).await.unwrap(), [None]);
 }
 
-#[allow(missing_docs)]
 pub async fn entries_are_numbered_without_gaps_and_come_back_as_they_were<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     let event = Event { users: vec!["u_bob".into()], role: Role::Admin.into(), kind: 1, ..Event::default() };
@@ -76,14 +73,12 @@ pub async fn entries_are_numbered_without_gaps_and_come_back_as_they_were<S: Sto
     assert_eq!((meta.head, meta.changed), (3, second));
 }
 
-#[allow(missing_docs)]
 pub async fn an_append_to_an_unknown_conversation_is_refused<S: Store>(store: S) {
     assert_eq!(store.append(append("c_1", 1, "a")).await, Err(StoreError::NoConversation));
     assert_eq!(store.metas(&[conv("c_1")]).await.unwrap(), [None]);
     assert_eq!(store.last_entries(&[conv("c_1")]).await.unwrap(), [None]);
 }
 
-#[allow(missing_docs)]
 pub async fn an_append_that_breaks_a_rule_is_refused_and_writes_nothing<S: Store>(store: S) {
     let made = make(&store, "c_1", &["u_ada"]).await;
     let good = Append { name: Some("Fish".into()), index: vec![head("u_ada", 9)], ..append("c_1", 1, "a") };
@@ -108,14 +103,13 @@ pub async fn an_append_that_breaks_a_rule_is_refused_and_writes_nothing<S: Store
     stored(store.append(good).await);
 }
 
-#[allow(missing_docs)]
 pub async fn an_append_at_another_head_gets_the_tail_and_writes_nothing<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada", "u_bob"]).await;
     for seq in 1..=5 {
         stored(store.append(append("c_1", seq, &seq.to_string())).await);
     }
     let before = store.metas(&[conv("c_1")]).await.unwrap();
-    for (expected, tail) in [(5, 5..=5), (2, 2..=5), (1, 1..=5), (7, 1..=0), (100, 1..=0)] {
+    for (expected, tail) in [(5, 5..6), (2, 2..6), (1, 1..6), (7, 0..0), (100, 0..0)] {
         let late = Append {
             index: vec![head("u_bob", 50)],
             members: vec![change("u_eve", Some(Role::Member)), change("u_bob", None)],
@@ -133,7 +127,6 @@ pub async fn an_append_at_another_head_gets_the_tail_and_writes_nothing<S: Store
     stored(store.append(append("c_1", 6, "6")).await);
 }
 
-#[allow(missing_docs)]
 pub async fn a_long_tail_is_cut<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     let length = CONFLICT_ENTRIES_MAX as u64 + 10;
@@ -150,27 +143,26 @@ pub async fn a_long_tail_is_cut<S: Store>(store: S) {
     }
 }
 
-#[allow(missing_docs)]
-pub async fn a_log_is_read_in_pages_both_ways<S: Store>(store: S) {
+pub async fn f23_a_log_is_read_in_pages_both_ways<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     for seq in 1..=10 {
         stored(store.append(append("c_1", seq, "x")).await);
     }
     for (range, limit, seqs) in [
-        (Range::After(0), 3, 1..=3),
-        (Range::After(3), 3, 4..=6),
-        (Range::After(8), 3, 9..=10),
-        (Range::After(10), 3, 1..=0),
-        (Range::After(u64::MAX), 3, 1..=0),
-        (Range::After(0), 0, 1..=0),
-        (Range::After(0), usize::MAX, 1..=10),
-        (Range::Before(u64::MAX), 3, 8..=10),
-        (Range::Before(8), 3, 5..=7),
-        (Range::Before(3), 3, 1..=2),
-        (Range::Before(1), 3, 1..=0),
-        (Range::Before(0), 3, 1..=0),
-        (Range::Before(11), 0, 1..=0),
-        (Range::Before(11), usize::MAX, 1..=10),
+        (Range::After(0), 3, 1..4),
+        (Range::After(3), 3, 4..7),
+        (Range::After(8), 3, 9..11),
+        (Range::After(10), 3, 0..0),
+        (Range::After(u64::MAX), 3, 0..0),
+        (Range::After(0), 0, 0..0),
+        (Range::After(0), usize::MAX, 1..11),
+        (Range::Before(u64::MAX), 3, 8..11),
+        (Range::Before(8), 3, 5..8),
+        (Range::Before(3), 3, 1..3),
+        (Range::Before(1), 3, 0..0),
+        (Range::Before(0), 3, 0..0),
+        (Range::Before(11), 0, 0..0),
+        (Range::Before(11), usize::MAX, 1..11),
     ] {
         let page = store.range(&conv("c_1"), range, limit).await.unwrap();
         let found: Vec<u64> = page.iter().map(|entry| entry.seq).collect();
@@ -178,7 +170,6 @@ pub async fn a_log_is_read_in_pages_both_ways<S: Store>(store: S) {
     }
 }
 
-#[allow(missing_docs)]
 pub async fn reading_what_is_not_there_gives_nothing<S: Store>(store: S) {
     assert_eq!(store.range(&conv("c_1"), Range::After(0), 9).await.unwrap(), []);
     assert_eq!(store.range(&conv("c_1"), Range::Before(9), 9).await.unwrap(), []);
@@ -194,7 +185,6 @@ pub async fn reading_what_is_not_there_gives_nothing<S: Store>(store: S) {
     store.put_users(vec![]).await.unwrap();
 }
 
-#[allow(missing_docs)]
 pub async fn answers_keep_the_order_of_the_question<S: Store>(store: S) {
     for id in ["c_1", "c_2", "c_3"] {
         make(&store, id, &["u_ada"]).await;
@@ -211,7 +201,6 @@ pub async fn answers_keep_the_order_of_the_question<S: Store>(store: S) {
     assert_eq!(heads, [Some(1), None, Some(0), Some(2), Some(1)]);
 }
 
-#[allow(missing_docs)]
 pub async fn an_append_changes_the_name_and_openness_it_carries<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada"]).await;
     for (name, open, want) in [
@@ -228,7 +217,6 @@ pub async fn an_append_changes_the_name_and_openness_it_carries<S: Store>(store:
     }
 }
 
-#[allow(missing_docs)]
 pub async fn conversations_whose_ids_begin_alike_stay_apart<S: Store>(store: S) {
     for id in ["c_1", "c_11", "c_1-", "c_1."] {
         make(&store, id, &["u_ada", "u_ad", "u_adaa"]).await;
@@ -242,7 +230,6 @@ pub async fn conversations_whose_ids_begin_alike_stay_apart<S: Store>(store: S) 
     assert_eq!(store.index(&user("u_ad"), 0, 100).await.unwrap().rows.len(), 4);
 }
 
-#[allow(missing_docs)]
 pub async fn channels_have_logs_like_any_other<S: Store>(store: S) {
     let meta = ConvMeta { kind: Kind::Channel, name: "news".into(), ..group("news") };
     store.create(meta, vec![]).await.unwrap();

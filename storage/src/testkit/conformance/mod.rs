@@ -28,7 +28,7 @@ macro_rules! conformance {
             an_append_that_breaks_a_rule_is_refused_and_writes_nothing,
             an_append_at_another_head_gets_the_tail_and_writes_nothing,
             a_long_tail_is_cut,
-            a_log_is_read_in_pages_both_ways,
+            f23_a_log_is_read_in_pages_both_ways,
             reading_what_is_not_there_gives_nothing,
             answers_keep_the_order_of_the_question,
             an_append_changes_the_name_and_openness_it_carries,

@@ -1,4 +1,5 @@
 //! Many callers at once.
+#![allow(missing_docs, reason = "each name is the rule")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +27,6 @@ async fn append_somewhere<S: Store>(store: &S, id: &str, text: &str) -> Seq {
     }
 }
 
-#[allow(missing_docs)]
 pub async fn racing_appends_leave_a_gapless_log_with_every_entry_once<S: Store>(store: S) {
     const TASKS: usize = 64;
     const EACH: usize = 4;
@@ -61,7 +61,6 @@ pub async fn racing_appends_leave_a_gapless_log_with_every_entry_once<S: Store>(
     assert_eq!(store.rows(&conv("c_1"), &[user("u_bob")]).await.unwrap()[0].as_ref().unwrap().head, head);
 }
 
-#[allow(missing_docs)]
 pub async fn racing_creations_have_one_winner<S: Store>(store: S) {
     let store = Arc::new(store);
     let tasks: Vec<_> = (0..32)
@@ -82,7 +81,6 @@ pub async fn racing_creations_have_one_winner<S: Store>(store: S) {
     assert_eq!(store.members(&conv("c_1")).await.unwrap().len(), 1);
 }
 
-#[allow(missing_docs)]
 pub async fn what_has_resolved_is_seen_by_every_read<S: Store>(store: S) {
     let store = Arc::new(store);
     let tasks: Vec<_> = (0..16)
@@ -111,7 +109,6 @@ pub async fn what_has_resolved_is_seen_by_every_read<S: Store>(store: S) {
 }
 
 /// A client that keeps paging from the stamp it was given sees, once all is quiet, the last state of every row.
-#[allow(missing_docs)]
 pub async fn paging_an_index_while_others_write_misses_nothing<S: Store>(store: S) {
     const CONVS: usize = 8;
     const EACH: Seq = 40;
@@ -157,7 +154,6 @@ pub async fn paging_an_index_while_others_write_misses_nothing<S: Store>(store: 
     assert!(heads.values().all(|head| *head == EACH), "{heads:?}");
 }
 
-#[allow(missing_docs)]
 pub async fn a_dropped_append_happens_whole_or_not_at_all<S: Store>(store: S) {
     make(&store, "c_1", &["u_ada", "u_bob"]).await;
     let store = Arc::new(store);

@@ -1,4 +1,5 @@
 //! Users and the search for them.
+#![allow(missing_docs, reason = "each name is the rule")]
 
 use super::user;
 use crate::{NAME_BYTES_MAX, Store, StoreError, User};
@@ -12,7 +13,6 @@ async fn found<S: Store>(store: &S, prefix: &str, limit: usize) -> Vec<String> {
     users.into_iter().map(|user| user.user.to_string()).collect()
 }
 
-#[allow(missing_docs)]
 pub async fn users_come_back_in_the_order_asked<S: Store>(store: S) {
     let (ada, bob) = (named("u_ada", "Ada"), User { last_seen_ms: 7, ..named("u_bob", "Bob") });
     store.put_users(vec![ada.clone(), bob.clone()]).await.unwrap();
@@ -20,7 +20,6 @@ pub async fn users_come_back_in_the_order_asked<S: Store>(store: S) {
     assert_eq!(store.users(&asked).await.unwrap(), [Some(bob.clone()), None, Some(ada), Some(bob)]);
 }
 
-#[allow(missing_docs)]
 pub async fn a_newer_record_replaces_the_older_but_last_seen_never_goes_back<S: Store>(store: S) {
     store.put_users(vec![User { last_seen_ms: 50, ..named("u_ada", "Ada") }]).await.unwrap();
     let newer = User { created_ms: 3, last_seen_ms: 20, ..named("u_ada", "Ada L.") };
@@ -35,7 +34,6 @@ pub async fn a_newer_record_replaces_the_older_but_last_seen_never_goes_back<S: 
     assert_eq!(found(&store, "", 10).await, ["u_ada"]);
 }
 
-#[allow(missing_docs)]
 pub async fn search_finds_prefixes_whatever_the_case<S: Store>(store: S) {
     let names = [("u_1", "Ada"), ("u_2", "adam"), ("u_3", "Bob"), ("u_4", "Äda"), ("u_5", "ΑΣΑ")];
     store.put_users(names.map(|(id, name)| named(id, name)).to_vec()).await.unwrap();
@@ -53,7 +51,6 @@ pub async fn search_finds_prefixes_whatever_the_case<S: Store>(store: S) {
     }
 }
 
-#[allow(missing_docs)]
 pub async fn search_is_ordered_by_name_then_id_and_cut<S: Store>(store: S) {
     let names = [("u_9", "ada"), ("u_1", "Adam"), ("u_2", "ADA"), ("u_3", "ad"), ("u_4", "ada b")];
     store.put_users(names.map(|(id, name)| named(id, name)).to_vec()).await.unwrap();
@@ -62,7 +59,6 @@ pub async fn search_is_ordered_by_name_then_id_and_cut<S: Store>(store: S) {
     assert_eq!(found(&store, "ad", 0).await, [""; 0]);
 }
 
-#[allow(missing_docs)]
 pub async fn search_follows_a_change_of_name<S: Store>(store: S) {
     store.put_users(vec![named("u_1", "Ada")]).await.unwrap();
     store.put_users(vec![named("u_1", "Eve")]).await.unwrap();
@@ -74,7 +70,6 @@ pub async fn search_follows_a_change_of_name<S: Store>(store: S) {
     assert_eq!(store.search("eve", 10).await.unwrap(), [named("u_1", "EVE")]);
 }
 
-#[allow(missing_docs)]
 pub async fn names_of_any_characters_are_kept_and_found<S: Store>(store: S) {
     let names =
         [("u_1", ""), ("u_2", "\0"), ("u_3", "\0a"), ("u_4", "\u{1}"), ("u_5", "a\0b"), ("u_6", "🐦 "), ("u_7", "a")];
@@ -88,7 +83,6 @@ pub async fn names_of_any_characters_are_kept_and_found<S: Store>(store: S) {
     assert_eq!(store.users(&ids).await.unwrap(), users.into_iter().map(Some).collect::<Vec<_>>());
 }
 
-#[allow(missing_docs)]
 pub async fn a_name_above_the_limit_is_refused<S: Store>(store: S) {
     let users = |bytes| vec![named("u_1", "Ada"), named("u_2", &"x".repeat(bytes))];
     let error = store.put_users(users(NAME_BYTES_MAX + 1)).await.unwrap_err();

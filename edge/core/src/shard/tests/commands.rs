@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use roost_wire::FrameBody;
-use roost_wire::limits::BAD_FRAMES_MAX;
+use roost_wire::limits::{BAD_FRAMES_MAX, USERS_PER_COMMAND_MAX};
 use roost_wire::pb::{self, Frame};
 use roost_wire::ws::MessageKind;
 
@@ -56,11 +56,34 @@ fn each_bad_frame_gets_its_code() {
 }
 
 #[test]
-fn a_frame_of_a_command_that_is_not_known_gets_101() {
+fn a_command_that_is_not_known_gets_101_with_its_rid() {
     let mut rig = Rig::new(ShardConfig::default());
     let key = rig.live();
     rig.receive(key, &text(r#"{"rid":7,"teleport":{}}"#));
-    assert_eq!(code_of(&rig.read(key)[0]), 101);
+    let got = rig.read(key);
+    assert_eq!(got, [r#"{"rid":7,"error":{"code":101,"message":"unknown command","retryable":false}}"#]);
+    // In a batch, what stands behind it still counts.
+    let key = rig.live_protobuf();
+    let get = Frame { rid: 9, body: Some(FrameBody::Get(pb::Get { conv: "c_1".into() })) };
+    rig.receive(key, &protobuf(&[Frame { rid: 8, body: None }, get]));
+    assert_eq!(rig.effect_names(), ["write", "get 9"]);
+    assert_eq!(rig.read(key), ["8 error"]);
+}
+
+#[test]
+fn a_command_that_names_too_many_users_gets_104_and_is_no_breach() {
+    let mut rig = Rig::new(ShardConfig::default());
+    let users = vec![r#""u_bob""#; USERS_PER_COMMAND_MAX + 1].join(",");
+    let watch = text(&format!(r#"{{"rid":7,"watch":{{"users":[{users}]}}}}"#));
+    let key = rig.upgraded("");
+    rig.receive(key, &watch);
+    assert_eq!(code_of(&rig.read(key)[0]), 102, "before CONNECT");
+    let key = rig.live();
+    for _ in 0..=BAD_FRAMES_MAX {
+        rig.receive(key, &watch);
+        assert_eq!(code_of(&rig.read(key)[0]), 104);
+    }
+    assert_eq!(rig.shard.sessions(), 1);
 }
 
 #[test]
@@ -245,5 +268,17 @@ fn an_idle_session_owns_no_heap() {
     let session = conn.session().unwrap();
     assert!(session.decoder.is_idle() && session.joined.is_none());
     assert_eq!(conn.outbound.heap_bytes(), 0);
-    assert!(rig.shard.memory().bytes_per_connection <= 200);
+}
+
+#[test]
+fn f03_a_connection_costs_less_than_250_bytes() {
+    let mut rig = Rig::new(ShardConfig::default());
+    let keys: Vec<_> = (0..512).map(|_| rig.live()).collect();
+    let memory = rig.shard.memory();
+    assert_eq!(memory.bytes_per_connection, 172);
+    // The wheel's array of timers doubles, the slots grow by chunks.
+    assert!(memory.slot_bytes / keys.len() < 250, "{} B for {} connections", memory.slot_bytes, keys.len());
+    assert_eq!(memory.topic_bytes, 0);
+    rig.down(roost_wire::link::Down::Join { session: keys[0], topic: topic("news") });
+    assert!(rig.shard.memory().topic_bytes > 0);
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use roost_wire::link::{Audience, Down, SessionKey};
 use roost_wire::pb::{self, Frame};
-use roost_wire::{CloseCode, ErrorCode, FrameBody};
+use roost_wire::ws::MessageKind;
+use roost_wire::{CloseCode, Encoding, ErrorCode, FrameBody};
 
-use crate::testkit::{Rig, UNIX_MS, control, entry, show, text, topic, typing, upgrade};
+use crate::session::Connection;
+use crate::testkit::{Rig, UNIX_MS, control, entry, message, protobuf, show, text, topic, typing, upgrade};
 use crate::{End, HttpDown, ShardConfig};
 
 fn small() -> ShardConfig {
@@ -29,6 +31,7 @@ fn small() -> ShardConfig {
 #[derive(Clone, Debug)]
 enum Action {
     Open,
+    Live(bool),
     Upgrade(usize, bool),
     Get(usize),
     Bytes(usize, Vec<u8>),
@@ -68,50 +71,74 @@ const TEXTS: [&str; 9] = [
 fn action() -> impl Strategy<Value = Action> {
     let key = 0usize..8;
     prop_oneof![
-        3 => Just(Action::Open),
-        4 => (key.clone(), any::<bool>()).prop_map(|(key, json)| Action::Upgrade(key, json)),
-        1 => key.clone().prop_map(Action::Get),
-        2 => (key.clone(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(key, bytes)| Action::Bytes(key, bytes)),
-        6 => (key.clone(), 0..TEXTS.len()).prop_map(|(key, text)| Action::Text(key, text)),
-        4 => key.clone().prop_map(|key| Action::Text(key, 0)),
+        2 => Just(Action::Open),
+        12 => any::<bool>().prop_map(Action::Live),
+        3 => (key.clone(), any::<bool>()).prop_map(|(key, json)| Action::Upgrade(key, json)),
+        2 => key.clone().prop_map(Action::Get),
+        1 => (key.clone(), prop::collection::vec(any::<u8>(), 0..40)).prop_map(|(key, bytes)| Action::Bytes(key, bytes)),
+        12 => (key.clone(), 0..TEXTS.len()).prop_map(|(key, text)| Action::Text(key, text)),
         1 => (key.clone(), 8u8..11).prop_map(|(key, opcode)| Action::Control(key, opcode)),
         1 => key.clone().prop_map(Action::Ended),
         5 => (key.clone(), prop_oneof![0usize..200, Just(usize::MAX)]).prop_map(|(key, max)| Action::Sent(key, max)),
-        6 => key.clone().prop_map(Action::Accepted),
+        2 => key.clone().prop_map(Action::Accepted),
         1 => key.clone().prop_map(Action::Refused),
         3 => (key.clone(), any::<bool>()).prop_map(|(key, frame)| Action::Reply(key, frame)),
         1 => (key.clone(), 0u64..100_000).prop_map(|(key, ms)| Action::Extend(key, ms)),
-        6 => (key.clone(), 0usize..1500, any::<bool>()).prop_map(|(key, bytes, all)| Action::Deliver(key, bytes, all)),
-        4 => (0usize..3, prop::option::of(key.clone())).prop_map(|(topic, except)| Action::Publish(topic, except)),
-        4 => (key.clone(), 0usize..3).prop_map(|(key, topic)| Action::Join(key, topic)),
+        12 => (key.clone(), 0usize..1500, any::<bool>()).prop_map(|(key, bytes, all)| Action::Deliver(key, bytes, all)),
+        6 => (0usize..3, prop::option::of(key.clone())).prop_map(|(topic, except)| Action::Publish(topic, except)),
+        8 => (key.clone(), 0usize..3).prop_map(|(key, topic)| Action::Join(key, topic)),
         2 => (key.clone(), 0usize..3).prop_map(|(key, topic)| Action::Leave(key, topic)),
         1 => key.clone().prop_map(Action::Close),
         2 => (key, 0u8..4).prop_map(|(key, what)| Action::Http(key, what)),
-        2 => prop_oneof![0u64..200, 0u64..40_000].prop_map(Action::Pass),
+        2 => prop_oneof![0u64..200, 0u64..200, 0u64..40_000].prop_map(Action::Pass),
         3 => Just(Action::Turn),
         1 => Just(Action::Doubt),
-        1 => (0u64..5_000).prop_map(Action::Drain),
-        3 => Just(Action::Effects),
+        1 => (0u64..20_000).prop_map(Action::Drain),
+        8 => Just(Action::Effects),
     ]
 }
 
 const TOPICS: [&str; 3] = ["news", "c_1", "c_2"];
 
+/// Sends a frame, or what is none, in the encoding of the session.
+fn say(rig: &mut Rig, key: SessionKey, frame: &str) {
+    let encoding = rig.shard.slots.get(key).and_then(Connection::session).map(|session| session.encoding);
+    let bytes = match (encoding, Encoding::Json.decode(&mut frame.as_bytes())) {
+        (Some(Encoding::Protobuf), Ok(Some(frame))) => protobuf(&[frame]),
+        (Some(Encoding::Protobuf), _) => message(MessageKind::Binary, frame.as_bytes()),
+        _ => text(frame),
+    };
+    rig.receive(key, &bytes);
+}
+
 /// Does `action`; `keys` are all keys ever given, so that stale ones are used as well.
 fn act(rig: &mut Rig, keys: &mut Vec<SessionKey>, action: Action) {
     let at = |keys: &[SessionKey], index: usize| keys[keys.len().saturating_sub(1 + index % keys.len())];
-    if keys.is_empty() && !matches!(action, Action::Open) {
+    if keys.is_empty() && !matches!(action, Action::Open | Action::Live(_) | Action::Get(_)) {
         return;
     }
     match action {
         Action::Open => keys.extend(rig.shard.opened(crate::testkit::peer(), rig.now)),
+        Action::Live(json) => {
+            rig.effects();
+            let Some(key) = rig.shard.opened(crate::testkit::peer(), rig.now) else { return };
+            keys.push(key);
+            act(rig, keys, Action::Upgrade(0, json));
+            say(rig, key, TEXTS[0]);
+            rig.accept(key, UNIX_MS + 3_600_000);
+        }
         Action::Upgrade(key, json) => {
             let offer = if json { "" } else { "Sec-WebSocket-Protocol: roost.v1.pb\r\n" };
             rig.receive(at(keys, key), &upgrade(offer));
         }
-        Action::Get(key) => rig.receive(at(keys, key), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        Action::Get(bytes) => {
+            act(rig, keys, Action::Open);
+            let mut request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec();
+            request.resize(request.len() + 200 * bytes, b'.');
+            rig.receive(at(keys, 0), &request);
+        }
         Action::Bytes(key, bytes) => rig.receive(at(keys, key), &bytes),
-        Action::Text(key, index) => rig.receive(at(keys, key), &text(TEXTS[index])),
+        Action::Text(key, index) => say(rig, at(keys, key), TEXTS[index]),
         Action::Control(key, opcode) => rig.receive(at(keys, key), &control(opcode, &[])),
         Action::Ended(key) => rig.shard.ended(at(keys, key), End::Error, rig.now),
         Action::Sent(key, max) => drop(rig.read_some(at(keys, key), max)),

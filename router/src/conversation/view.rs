@@ -1,0 +1,83 @@
+//! Conversations as their readers see them: CONVERSATION, and the rows of CHANGED.
+
+use std::sync::Arc;
+
+use roost_storage::Store;
+use roost_wire::limits::MEMBERS_LISTED_MAX;
+use roost_wire::link::SessionKey;
+use roost_wire::link::{Envelope, Lane};
+use roost_wire::{ErrorCode, FrameBody, UserId, pb};
+
+use super::roster::Roster;
+use super::{Conversation, Loaded};
+use crate::fanout::by_shard;
+use crate::outbox::{Answer, Outbox};
+use crate::{Downstream, Env, Router};
+
+impl Loaded {
+    /// # Errors
+    /// 301 unless `user` is a member, or it is a channel.
+    pub(crate) fn readable_by(&self, user: &UserId) -> Result<(), pb::Error> {
+        if self.is_channel() || self.roster.role(user).is_some() {
+            Ok(())
+        } else {
+            Err(ErrorCode::NotMember.error())
+        }
+    }
+}
+
+impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+    /// GET.
+    pub(crate) async fn get(&self, conv: &Arc<Conversation>, user: &UserId) -> Answer {
+        self.load(conv).await?;
+        conv.peek(|loaded| loaded.readable_by(user)).unwrap_or_else(|| Err(ErrorCode::Overloaded.error()))?;
+        self.view(conv).await
+    }
+
+    /// CONVERSATION of a loaded conversation, with as many members as are listed.
+    pub(crate) async fn view(&self, conv: &Conversation) -> Answer {
+        let found = conv.peek(|loaded| (loaded.meta.clone(), loaded.roster.clone()));
+        let (meta, roster) = found.ok_or_else(|| ErrorCode::Overloaded.error())?;
+        let members = self.listed(&roster).await?;
+        Ok(FrameBody::Conversation(pb::Conversation {
+            conv: meta.conv.into(),
+            kind: meta.kind.into(),
+            name: meta.name,
+            head: meta.head,
+            members,
+            open: meta.open,
+        }))
+    }
+
+    /// The first members with their names.
+    pub(crate) async fn listed(&self, roster: &Roster) -> Result<Vec<pb::Member>, pb::Error> {
+        let users: Vec<UserId> = roster.users().take(MEMBERS_LISTED_MAX).cloned().collect();
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names = self.names_of(&users).await?;
+        let member = |(member, name): (&roost_storage::Member, String)| pb::Member {
+            user: member.user.as_str().to_owned(),
+            role: member.role.into(),
+            name,
+        };
+        Ok(roster.iter().zip(names).map(member).collect())
+    }
+
+    /// Tells the sessions of `users` of a row that is the same for them all.
+    pub(crate) fn push_row<'a>(
+        &self,
+        users: impl Iterator<Item = &'a UserId>,
+        row: pb::Row,
+        except: Option<SessionKey>,
+        out: &mut Outbox,
+    ) {
+        let sessions = self.sessions_of(users);
+        if sessions.is_empty() {
+            return;
+        }
+        let changed = pb::Changed { rows: vec![row], sync: String::new(), more: false };
+        let envelope = Envelope::new(Lane::Durable, FrameBody::Changed(changed));
+        self.push_to(&by_shard(sessions), except, &envelope, out);
+    }
+}
