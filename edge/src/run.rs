@@ -32,7 +32,8 @@ const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// How long sessions may take to flush when the edge stops.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// One shard with its driver. [`run_shard`] drives it; a simulation calls [`ShardLoop::turn`] itself.
+/// One shard with its driver. A thread calls [`ShardLoop::turn`] until it is stopped; a simulation does so
+/// when it wants to.
 pub struct ShardLoop<D: Driver, U, H> {
     driver: D,
     side: Side<D::Conn>,

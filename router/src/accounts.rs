@@ -12,7 +12,7 @@ use roost_storage::{Store, User};
 use roost_wire::limits::NAME_BYTES_MAX;
 use roost_wire::{ErrorCode, UserId, pb};
 
-use crate::auth::{Claims, Scope};
+use crate::auth::{AuthError, Claims, Scope};
 use crate::{Credentials, Downstream, Env, Router};
 
 /// Names from tokens of users that may have no record.
@@ -87,7 +87,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     #[allow(clippy::unused_async, reason = "sessions that can be revoked will be looked up here")]
     pub async fn refresh(self: &Arc<Self>, token: &str) -> Result<Credentials, pb::Error> {
         let now_ms = self.env.now_ms();
-        let old = self.keys.verify(token, now_ms).map_err(|refused| refused.error())?;
+        let old = self.keys.verify(token, now_ms).map_err(AuthError::error)?;
         if old.scope != Scope::User {
             return Err(ErrorCode::Forbidden.error());
         }

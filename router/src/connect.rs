@@ -10,7 +10,7 @@ use roost_wire::limits::DEVICE_BYTES_MAX;
 use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey};
 use roost_wire::{CloseCode, ErrorCode, FrameBody, UserId, pb};
 
-use crate::auth::{Claims, Scope};
+use crate::auth::{AuthError, Claims, Scope};
 use crate::outbox::{Answer, Outbox};
 use crate::router::Turn;
 use crate::sync::token::SyncToken;
@@ -221,7 +221,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         refresh: &pb::Refresh,
         out: &mut Outbox,
     ) -> Answer {
-        let claims = self.keys.verify(&refresh.token, self.env.now_ms()).map_err(|refused| refused.error())?;
+        let claims = self.keys.verify(&refresh.token, self.env.now_ms()).map_err(AuthError::error)?;
         if claims.sub != *user {
             return Err(ErrorCode::Forbidden.because("this token is another user's"));
         }

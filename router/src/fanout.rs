@@ -124,12 +124,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     }
 
     /// Pushes entries that others appended.
-    pub(crate) fn tell(
-        &self,
-        conv: &Conversation,
-        entries: &[Entry],
-        except: &impl Fn(&Entry) -> Option<SessionKey>,
-    ) {
+    pub(crate) fn tell(&self, conv: &Conversation, entries: &[Entry], except: &impl Fn(&Entry) -> Option<SessionKey>) {
         let told = conv.state.lock().told.unwrap_or(0);
         let new = entries.iter().filter(|entry| entry.seq > told);
         let tellings = new.map(|entry| Telling { except: except(entry), entry: entry.clone(), sent: None }).collect();

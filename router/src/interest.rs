@@ -23,10 +23,13 @@ use crate::outbox::Outbox;
 use crate::sharded::Sharded;
 use crate::{Downstream, Env, Router};
 
+/// The loaded large conversations of a user, each with the number of its load.
+type Large = SmallVec<[(ConvId, u64); 1]>;
+
 /// Loaded large conversations by member.
 #[derive(Default)]
 pub(crate) struct Interest {
-    users: Sharded<HashMap<UserId, SmallVec<[(ConvId, u64); 1]>>>,
+    users: Sharded<HashMap<UserId, Large>>,
     loads: AtomicU64,
 }
 
@@ -58,9 +61,7 @@ impl Interest {
 }
 
 impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
-    /// Brings the topic of `conv` in line with its size: called after loading, and after its members changed.
-    ///
-    /// `gone` are users who are members no more.
+    /// Brings the topic of `conv` in line with its size, after it was loaded.
     pub(crate) fn watch_interest(&self, conv: &Arc<Conversation>) {
         self.interest_changed(conv, None);
     }

@@ -1,9 +1,47 @@
 //! What a message means, on one node: append, sync, fan-out, routes, presence, receipts, groups, accounts.
+//!
+//! [`Router::submit`] takes what sessions say, [`Downstream`] takes what they are told. In between:
+//!
+//! - [`auth`], `accounts`, `connect`: who is there;
+//! - `conversation`: what is known of each conversation, its making, its members and their roles;
+//! - `appender`: SENDs that meet at a conversation become one append; resends are found;
+//! - `fanout`, `interest`: from an entry to the sessions of its readers;
+//! - `sync`, `history`, `marks`: catching up, and how far a user has come;
+//! - `presence`, `typing`, `channels`, `search`: the rest of what people do;
+//! - `cluster`: who is where. In this process only, so far.
+//!
+//! Invariants:
+//! - every command is answered exactly once;
+//! - what is acknowledged is durable; what may be stored is never said not to be;
+//! - membership is checked on every read and write, against what is in force when it happens;
+//! - every queue, cache and loop has a limit, named in [`RouterConfig`] or beside its constant.
+//!
+//! Absent on purpose: bytes and connections (the edge has those), and any order that is not the log's.
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod appender;
 pub mod auth;
+mod channels;
+mod cluster;
 mod config;
+mod connect;
+mod conversation;
 mod env;
+mod fanout;
+mod history;
+mod interest;
+mod marks;
 pub mod metrics;
+mod outbox;
+mod presence;
 mod router;
+mod search;
+mod sessions;
+mod sharded;
+mod size;
+mod sync;
+mod typing;
 
 use roost_wire::UserId;
 use roost_wire::link::Down;

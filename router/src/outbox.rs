@@ -1,8 +1,8 @@
 //! What is to be posted, gathered per shard: one post per shard, whatever the number of items.
 
+use roost_wire::FrameBody;
 use roost_wire::link::{Down, SessionKey};
 use roost_wire::pb::{self, Frame};
-use roost_wire::FrameBody;
 use smallvec::SmallVec;
 
 use crate::Downstream;

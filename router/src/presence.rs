@@ -73,10 +73,9 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             }
             for user in &new {
                 let mut watched = self.presence.watched.of(user).lock();
-                let entry = watched.entry(user.clone()).or_insert_with(|| Watched {
-                    by: SmallVec::new(),
-                    online: self.local.is_online(user),
-                });
+                let entry = watched
+                    .entry(user.clone())
+                    .or_insert_with(|| Watched { by: SmallVec::new(), online: self.local.is_online(user) });
                 entry.by.push(session);
             }
             kept.watches.extend(new);

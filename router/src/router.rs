@@ -55,7 +55,7 @@ pub struct Router<S: Store, D: Downstream, E: Env> {
     /// Commands waiting at conversations or being worked on there.
     pub(crate) queued: AtomicUsize,
     /// Tasks outside of conversations.
-    pub(crate) tasks: AtomicUsize,
+    pub(crate) tasks: Arc<AtomicUsize>,
 }
 
 /// A command of a session.
@@ -99,7 +99,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             marks: Marks::default(),
             presence: Presence::default(),
             queued: AtomicUsize::new(0),
-            tasks: AtomicUsize::new(0),
+            tasks: Arc::default(),
         })
     }
 
@@ -128,11 +128,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     ///
     /// # Errors
     /// What the client is to be told; 502 if it is not known whether it was stored.
-    pub async fn publish(
-        self: &Arc<Self>,
-        from: Option<UserId>,
-        publish: pb::Publish,
-    ) -> Result<pb::Sent, pb::Error> {
+    pub async fn publish(self: &Arc<Self>, from: Option<UserId>, publish: pb::Publish) -> Result<pb::Sent, pb::Error> {
         let from = match from {
             Some(from) => from,
             None => UserId::new("roost").map_err(|_| ErrorCode::Internal.error())?,
@@ -308,12 +304,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     }
 
     fn spawn_counted(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let me = self.me.clone();
+        let ended = Ended(Arc::clone(&self.tasks));
         self.runtime.spawn(async move {
+            let _ended = ended;
             work.await;
-            if let Some(router) = me.upgrade() {
-                router.tasks.fetch_sub(1, Relaxed);
-            }
         });
     }
 
@@ -352,6 +346,15 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 ErrorCode::Internal.error()
             }
         }
+    }
+}
+
+/// Counts a task as ended when dropped, however it ends.
+struct Ended(Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

@@ -41,11 +41,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let sessions = self.sessions_of(roster.users().filter(|member| *member != user));
         if !sessions.is_empty() {
             self.metrics.typing.add(1);
-            let push = pb::Typing {
-                conv: conv.id.as_str().to_owned(),
-                user: user.as_str().to_owned(),
-                on: typing.on,
-            };
+            let push = pb::Typing { conv: conv.id.as_str().to_owned(), user: user.as_str().to_owned(), on: typing.on };
             let envelope = Envelope::new(Lane::Ephemeral, FrameBody::Typing(push));
             let mut out = Outbox::default();
             self.push_to(&by_shard(sessions), None, &envelope, &mut out);

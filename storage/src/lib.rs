@@ -226,7 +226,7 @@ pub enum StoreError {
 /// Result of a store operation.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
-/// Where conversations live. Every back end passes [`testkit`]'s conformance suite.
+/// Where conversations live. Every back end passes the conformance suite in `testkit`.
 ///
 /// Reads see every write whose future has resolved. All futures may be dropped: a write may then still happen.
 pub trait Store: Send + Sync + 'static {

@@ -104,7 +104,7 @@ async fn answer<S: Store>(store: &S, step: &Step) -> String {
             let index = index.into_iter().map(up).collect();
             let change = |(place, role): (u8, _)| MemberChange { user: user(&who(place)), role };
             let members = members.into_iter().map(change).collect();
-            let open = name.as_ref().map(|name| name.is_empty());
+            let open = name.as_ref().map(String::is_empty);
             format!(
                 "{:?}",
                 store.append(Append { entries, index, members, name, open, ..append(&id(place), expected, "") }).await

@@ -18,6 +18,11 @@ import websockets
 ANSWER_WITHIN_S = 10
 
 
+def run(coroutine):
+    """Runs a walk to its end."""
+    return asyncio.run(coroutine)
+
+
 class Server:
     """`roost serve` on free ports."""
 
@@ -27,12 +32,16 @@ class Server:
         self.process = None
         self.start()
 
-    def start(self, *flags: str):
+    def start(self, **settings: str):
+        """Starts it, again after a stop; `settings` are flags with `_` for `-`."""
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
+        settings = {"drain_window": "0s", "drain_deadline": "1s", "log": "warn", **settings}
         command = [os.environ["ROOST_BIN"], "serve", "--data", self.data, "--listen", "127.0.0.1:0"]
-        command += ["--admin", "127.0.0.1:0", "--ready-file", ready, "--drain-window", "0s", "--drain-deadline", "1s"]
-        self.process = subprocess.Popen([*map(str, command), *flags])
+        command += ["--admin", "127.0.0.1:0", "--ready-file", ready]
+        for name, value in settings.items():
+            command += [f"--{name.replace('_', '-')}", value]
+        self.process = subprocess.Popen([*map(str, command)])
         deadline = time.monotonic() + 30
         while not ready.exists():
             assert self.process.poll() is None, f"the server ended with {self.process.returncode}"
@@ -42,6 +51,7 @@ class Server:
         self.listen, self.admin = told["listen"], told["admin"]
 
     def stop(self, how=signal.SIGTERM):
+        """Ends it; returns its exit code, the signal's number negative if that ended it."""
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.process.wait(timeout=30)
@@ -125,10 +135,31 @@ class Client:
         assert not [frame for frame in self.seen if name in frame]
 
 
+    async def direct(self, user: str) -> str:
+        """The direct conversation with a user."""
+        return (await self.ask("conversation", create={"kind": "direct", "members": [user]}))["conv"]
+
+    async def closed_with(self) -> int:
+        """The close code, whatever comes before it; 1006 if there is none."""
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            try:
+                while True:
+                    self.seen.append(json.loads(await self.socket.recv()))
+            except websockets.ConnectionClosed as closed:
+                return closed.rcvd.code if closed.rcvd else 1006
+
+
+@contextlib.asynccontextmanager
+async def opened(server: Server, path: str = "/ws", **options):
+    """A socket on which nothing was said yet."""
+    async with websockets.connect(f"ws://{server.listen}{path}", max_size=None, **options) as socket:
+        yield Client(socket)
+
+
 @contextlib.asynccontextmanager
 async def connected(server: Server, token: str, device: str = "laptop", **more):
-    async with websockets.connect(f"ws://{server.listen}/ws") as socket:
-        client = Client(socket)
+    """A session."""
+    async with opened(server) as client:
         await client.hear("hello")
         client.welcome = await client.ask("welcome", connect={"token": token, "device": device, **more})
         yield client

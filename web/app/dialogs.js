@@ -4,13 +4,13 @@ import { avatar } from "./avatar.js";
 import { carefulButton, fill, h, icon, iconButton } from "./dom.js";
 import { idLine } from "./panel.js";
 import { PeopleSearch } from "./people-search.js";
-import { attempt, showError } from "./toasts.js";
+import { attempt, settleToasts, showError } from "./toasts.js";
 
 /** @param {string} label @param {...any} children @returns {HTMLDialogElement} */
 function dialog(label, ...children) {
   const element = h(
     "dialog",
-    { "aria-label": label, onclose: () => element.remove() },
+    { "aria-label": label, onclose: () => (settleToasts(), element.remove()) },
     h("header.head", {}, h("h2", {}, label), iconButton("close", "Close", () => element.close())),
     ...children,
   );
@@ -85,7 +85,7 @@ function group(client, place, make) {
       { onsubmit: create, novalidate: true },
       h("label.field", {}, h("span", {}, "Name"), name),
       search.element,
-      h("label.switch", {}, open, "Open to anybody who knows the id"),
+      h("label.switch", {}, open, "Anybody with the id may join"),
       h("button.primary", { type: "submit" }, "Create group"),
     ),
   );

@@ -81,7 +81,7 @@ export class List {
   /** @param {boolean} empty */
   #renderEmpty(empty) {
     this.#empty.hidden = !empty;
-    if (!empty) return;
+    if (!empty) return fill(this.#empty);
     if (!this.#client.synced) return fill(this.#empty, h("p.dim", {}, "Loading your conversations…"));
     fill(
       this.#empty,

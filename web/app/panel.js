@@ -87,13 +87,13 @@ export class Panel {
         avatar(room.id, "", { group: true }),
         h("h3", { dir: "auto" }, title(this.#client, room), manages && iconButton("pencil", "Rename the group", () => this.#rename(), ".small")),
       ),
-      idLine(room.open ? "Anybody with this id may join" : "Group id", room.id),
+      idLine(room.open ? "Open group: this id lets anybody join" : "Group id", room.id),
       manages &&
         h(
           "label.switch",
           {},
           h("input", { type: "checkbox", checked: room.open, onchange: (/** @type {any} */ event) => this.#setOpen(event.target) }),
-          "Open to anybody who knows the id",
+          "Anybody with the id may join",
         ),
       h("h4", {}, plural(members.length, "member")),
       manages && h("button.quiet", { type: "button", onclick: () => this.#add() }, icon("plus"), "Add people"),
@@ -109,22 +109,19 @@ export class Panel {
     const name = people.name(member.user);
     const mine = RANK[this.#room.role ?? ""] ?? 0;
     const theirs = RANK[member.role ?? ""] ?? 1;
-    const may = member.user !== me && !this.#room.left && mine >= RANK.admin && mine >= theirs && theirs < RANK.owner;
+    const removes = member.user !== me && !this.#room.left && mine >= RANK.admin && mine > theirs;
+    const ranks = removes && mine === RANK.owner;
     return h(
       "li",
       { "data-user": member.user },
       avatar(member.user, name, { small: true, online: people.presence(member.user)?.online }),
       h("span.who", {}, h("span", { dir: "auto" }, name), member.user === me && h("span.dim", {}, " (you)"), h("span.dim.id", {}, shortId(member.user))),
       member.role !== "member" && h("span.role", {}, member.role ?? ""),
-      may &&
+      removes &&
         h(
           "span.acts",
           {},
-          h(
-            "button.link",
-            { type: "button", onclick: () => this.#setRole(member) },
-            member.role === "admin" ? "Make member" : "Make admin",
-          ),
+          ranks && h("button.link", { type: "button", onclick: () => this.#setRole(member) }, member.role === "admin" ? "Make member" : "Make admin"),
           h("button.link.red", { type: "button", "aria-label": `Remove ${name}`, onclick: () => this.#remove(member) }, "Remove"),
         ),
     );

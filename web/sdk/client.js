@@ -2,13 +2,14 @@
 
 import { RoostError } from "./codes.js";
 import { Connection } from "./connection.js";
+import { Credentials } from "./credentials.js";
 import { Emitter } from "./emitter.js";
 import { systemEnv } from "./env.js";
-import { refresh } from "./identity.js";
 import { CATCH_UP_ENTRIES_MAX, Log } from "./log.js";
 import { Marks } from "./marks.js";
 import { Outbox } from "./outbox.js";
 import { People } from "./people.js";
+import { Reached } from "./reached.js";
 import { Room, TYPING_MS } from "./room.js";
 import { memoryStorage } from "./storage.js";
 
@@ -16,8 +17,6 @@ import { memoryStorage } from "./storage.js";
 /** @typedef {import("./wire.js").Frame} Frame */
 
 const ROWS_PER_SYNC = 200;
-/** A token is renewed when this much of its life is left, at the latest. */
-const RENEW_BEFORE_MS = 60_000;
 /** Entries kept of a conversation nobody looks at. */
 const QUIET_ENTRIES_MAX = 300;
 /** TYPING is repeated at most this often. */
@@ -33,16 +32,14 @@ export class Client extends Emitter {
   /** @type {Map<string, Room>} */
   rooms = new Map();
   #env;
-  #base;
-  #identity;
+  #credentials;
   #connection;
   #marks;
+  #reached;
   #sync = "";
   #syncedOnce = false;
   #syncing = false;
   #syncAgain = false;
-  /** @type {any} */
-  #renewTimer = null;
   /** @type {Map<string, number>} when TYPING was last sent, by conversation */
   #typed = new Map();
   /** Conversations somebody looks at: their whole window is kept. @type {Set<string>} */
@@ -59,19 +56,19 @@ export class Client extends Emitter {
   constructor({ base, identity, device, storage = memoryStorage(), env = systemEnv }) {
     super();
     this.#env = env;
-    this.#base = base;
-    this.#identity = identity;
+    this.#credentials = new Credentials(env, base, identity, (identity) => this.emit("identity", identity));
     const socket = new URL("ws", base);
     socket.protocol = socket.protocol === "https:" ? "wss:" : "ws:";
     this.#connection = new Connection({
       env,
       url: socket.href,
       device,
-      credentials: { token: (expired) => this.#token(expired), sync: () => this.#sync },
+      credentials: { token: (expired) => this.#credentials.token(expired), sync: () => this.#sync },
     });
     this.people = new People((body) => this.request(body));
     this.people.learn(identity.user, identity.name);
     this.#marks = new Marks(env, (body) => this.#connection.online && (this.#connection.post(body), true));
+    this.#reached = new Reached(env, storage, identity.user);
     this.outbox = new Outbox({
       env,
       storage,
@@ -87,12 +84,12 @@ export class Client extends Emitter {
   }
 
   get identity() {
-    return this.#identity;
+    return this.#credentials.identity;
   }
 
   /** The user's own id. */
   get me() {
-    return this.#identity.user;
+    return this.identity.user;
   }
 
   get state() {
@@ -112,7 +109,8 @@ export class Client extends Emitter {
   stop() {
     this.#connection.stop();
     this.#marks.stop();
-    this.#env.clearTimer(this.#renewTimer);
+    this.#reached.stop();
+    this.#credentials.stop();
     for (const room of this.rooms.values()) for (const timer of room.typing.values()) this.#env.clearTimer(timer);
   }
 
@@ -228,42 +226,6 @@ export class Client extends Emitter {
 
   // ---- session -------------------------------------------------------------------------------------------------------
 
-  /** @param {boolean} expired @returns {Promise<string>} */
-  async #token(expired) {
-    const { expires } = this.#identity;
-    if (expired || (expires > 0 && expires - this.#env.now() < RENEW_BEFORE_MS)) await this.#renew();
-    return this.#identity.token;
-  }
-
-  async #renew() {
-    this.#identify(await refresh(this.#env, this.#base, this.#identity));
-  }
-
-  /** @param {import("./identity.js").Identity} identity */
-  #identify(identity) {
-    this.#identity = identity;
-    this.emit("identity", identity);
-  }
-
-  /** Renews in time, so that a session outlives its token. */
-  #renewLater() {
-    this.#env.clearTimer(this.#renewTimer);
-    const left = this.#identity.expires - this.#env.now();
-    if (this.#identity.expires <= 0) return;
-    const wait = Math.max(1_000, left - Math.max(RENEW_BEFORE_MS, left / 10));
-    this.#renewTimer = this.#env.setTimer(async () => {
-      // A long wait is cut short by what timers can hold.
-      if (this.#identity.expires - this.#env.now() > Math.max(RENEW_BEFORE_MS, left / 5)) return this.#renewLater();
-      try {
-        await this.#renew();
-        await this.request({ refresh: { token: this.#identity.token } });
-        this.#renewLater();
-      } catch {
-        // The server closes with 4001 in time; the reconnect renews.
-      }
-    }, wait);
-  }
-
   /** @param {import("./connection.js").ConnectionState} state */
   #stateChanged(state) {
     if (state.name !== "online") {
@@ -279,13 +241,13 @@ export class Client extends Emitter {
 
   /** @param {import("./wire.js").Welcome} welcome */
   async #welcomed(welcome) {
-    this.#identify({
+    this.#credentials.set({
       user: welcome.user,
-      name: welcome.name || this.#identity.name,
-      token: welcome.token || this.#identity.token,
-      expires: welcome.expires || this.#identity.expires,
+      name: welcome.name || this.identity.name,
+      token: welcome.token || this.identity.token,
+      expires: welcome.expires || this.identity.expires,
     });
-    this.#renewLater();
+    this.#credentials.renewLater((token) => this.request({ refresh: { token } }));
     this.#typed.clear();
     this.people.again();
     this.#marks.again();
@@ -361,6 +323,11 @@ export class Client extends Emitter {
    */
   #rows(rows, first) {
     for (const row of rows) {
+      if (row.left) {
+        const gone = this.rooms.get(row.conv);
+        if (gone) gone.left = true;
+        continue;
+      }
       const head = row.head ?? 0;
       const missed = head - (row.delivered ?? 0);
       const base = first || missed > CATCH_UP_ENTRIES_MAX ? head : (row.delivered ?? 0);
@@ -368,7 +335,7 @@ export class Client extends Emitter {
       room.kind = row.kind ?? room.kind;
       if (row.name !== undefined) room.name = row.name;
       room.role = row.role ?? room.role;
-      room.left = row.left ?? false;
+      room.left = false;
       if (row.peer) {
         room.peer = row.peer.user;
         room.reach(row.peer.user, row.peer.delivered, row.peer.read);
@@ -426,6 +393,7 @@ export class Client extends Emitter {
         },
       }),
     );
+    for (const [user, { delivered, read }] of this.#reached.of(conv)) room.reach(user, delivered, read);
     this.rooms.set(conv, room);
     return room;
   }
@@ -439,6 +407,11 @@ export class Client extends Emitter {
         // A row may have counted it before the entry came.
         room.last = entry;
         if (entry.from !== this.me && entry.seq > read) room.unread += 1;
+      }
+      if (entry.from === this.me) {
+        // Whoever writes has read what was before; the server counts alike.
+        this.#marks.known(room.id, entry.seq, entry.seq);
+        room.unread = 0;
       }
       if (entry.body?.event) this.#event(room, entry.from, entry.body.event);
       this.#stopsTyping(room, entry.from);
@@ -471,6 +444,7 @@ export class Client extends Emitter {
     if (!room) return;
     if (receipt.user !== this.me) {
       room.reach(receipt.user, receipt.delivered, receipt.read);
+      this.#reached.keep(room.id, room.reached);
       return this.emit("reached", room);
     }
     // Another device of this user read something.

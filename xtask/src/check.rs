@@ -2,14 +2,63 @@
 
 use std::process::Command;
 
-use crate::steps::{Steps, cargo, root};
-use crate::{features, tools};
+use clap::ValueEnum;
 
-pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
-    steps.run("format", &mut cargo(["fmt", "--all", "--check"]))?;
-    steps.run("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    let mut docs = cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
-    steps.run("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))?;
+use crate::steps::{Steps, cargo, root};
+use crate::{deploy, features, metrics, tools};
+
+/// A part of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// rustfmt.
+    Format,
+    /// clippy, over tests and benches too.
+    Lints,
+    /// rustdoc: broken links, missing pages.
+    Docs,
+    /// cargo-deny: licences, sources, bans.
+    Dependencies,
+    /// Pages that make claims about the sources: features, metrics.
+    Pages,
+    /// What lies in deploy/, by the tools that will read it.
+    Deploy,
+    /// Unit tests.
+    Unit,
+}
+
+pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
+    for part in Part::value_variants() {
+        if parts.is_empty() || parts.contains(part) {
+            part.run(steps)?;
+        }
+    }
+    Ok(())
+}
+
+impl Part {
+    fn run(self, steps: &mut Steps) -> anyhow::Result<()> {
+        match self {
+            Self::Format => steps.run("format", &mut cargo(["fmt", "--all", "--check"])),
+            Self::Lints => {
+                let mut clippy = cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+                steps.run("lints", &mut clippy)
+            }
+            Self::Docs => {
+                let mut docs = cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
+                steps.run("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))
+            }
+            Self::Dependencies => dependencies(steps),
+            Self::Pages => {
+                features::check()?;
+                metrics::check()
+            }
+            Self::Deploy => deploy::check(steps),
+            Self::Unit => steps.tests("unit tests", &mut cargo(["test", "--workspace", "--lib", "--bins", "--quiet"])),
+        }
+    }
+}
+
+fn dependencies(steps: &mut Steps) -> anyhow::Result<()> {
     let deny = tools::cargo_deny(steps)?;
     // Advisories need the database of the RustSec project; where it cannot be fetched the rest is checked all the same.
     let mut checks = vec!["check", "bans", "licenses", "sources"];
@@ -18,7 +67,5 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
     } else {
         println!("\nadvisories are not checked (ROOST_CHECK_ADVISORIES=1 checks them; it fetches their database)");
     }
-    steps.run("dependencies", Command::new(deny).args(checks).current_dir(root()))?;
-    features::check()?;
-    steps.tests("unit tests", &mut cargo(["test", "--workspace", "--lib", "--bins", "--quiet"]))
+    steps.run("dependencies", Command::new(deny).args(checks).current_dir(root()))
 }

@@ -39,8 +39,11 @@ fn complaints(page: &str, sources: &str) -> Vec<String> {
         rows.insert(id.to_owned());
         let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
         for name in &names {
-            if !sources.contains(name) {
+            if !has_test(sources, name) {
                 found.push(format!("{id}: there is no test `{name}`"));
+            }
+            if !name.split('_').any(|part| part == id) {
+                found.push(format!("{id}: `{name}` does not carry the row's id"));
             }
         }
         match state {
@@ -53,6 +56,16 @@ fn complaints(page: &str, sources: &str) -> Vec<String> {
         found.push(format!("it has {} rows, not {ROWS}", rows.len()));
     }
     found
+}
+
+/// True if a test is called `name`: a function of that name, or a title that begins with it, as tests in JavaScript
+/// have it.
+fn has_test(sources: &str, name: &str) -> bool {
+    sources.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&sources[..at], &sources[at + name.len()..]);
+        let begins = ["fn ", "def ", "\"", "'"].iter().any(|mark| before.ends_with(mark));
+        begins && !after.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    })
 }
 
 fn read_sources(folder: &Path, into: &mut String) -> anyhow::Result<()> {
@@ -84,5 +97,22 @@ mod tests {
         assert!(found.contains("f03: the state"), "{found}");
         assert!(found.contains("3 rows"), "{found}");
         assert!(complaints(page, "").join("\n").contains("f01: there is no test"));
+    }
+
+    #[test]
+    fn a_name_counts_only_where_a_test_has_it() {
+        for (sources, counts) in [
+            ("    async fn f01_works() {}", true),
+            ("def f01_works(server):", true),
+            ("test(\"f01_works on a phone\", …)", true),
+            ("// see f01_works", false),
+            ("fn f01_works_twice() {}", false),
+            ("fn not_f01_works() {}", false),
+        ] {
+            assert_eq!(has_test(sources, "f01_works"), counts, "{sources}");
+        }
+        assert!(
+            complaints("| f02 | a | b | `f01_works` | part |", "fn f01_works() {}").join("").contains("the row's id")
+        );
     }
 }

@@ -5,7 +5,9 @@
 
 mod bench;
 mod check;
+mod deploy;
 mod features;
+mod metrics;
 mod steps;
 mod tally;
 mod test;
@@ -22,10 +24,12 @@ use steps::Steps;
     name = "cargo xtask",
     about = "Roost's own chores",
     after_help = "EXAMPLES\n  \
-        cargo xtask check           format, lints, docs, dependencies, unit tests\n  \
+        cargo xtask check           format, lints, docs, dependencies, deploy files, unit tests\n  \
+        cargo xtask check pages     one part of it\n  \
         cargo xtask test            every test there is, with real servers and a real browser\n  \
         cargo xtask test python     one part of it\n  \
-        cargo xtask bench --quick   benches and the comparison with the baseline server"
+        cargo xtask bench --quick   benches and the comparison with the baseline server\n  \
+        cargo xtask metrics         writes the table of docs/metrics.md anew"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,8 +38,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Format, lints, docs, dependencies, unit tests
-    Check,
+    /// Format, lints, docs, dependencies, deploy files, unit tests; or some parts
+    Check {
+        /// format, lints, docs, dependencies, pages, deploy, unit; none for all
+        parts: Vec<check::Part>,
+    },
     /// Every test, or some parts
     Test {
         /// rust, web, python; none for all
@@ -47,14 +54,17 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Writes the table of docs/metrics.md from the sources
+    Metrics,
 }
 
 fn main() -> ExitCode {
     let mut steps = Steps::default();
     let result = match Cli::parse().command {
-        Command::Check => check::run(&mut steps),
+        Command::Check { parts } => check::run(&mut steps, &parts),
         Command::Test { parts } => test::run(&mut steps, &parts),
         Command::Bench { quick } => bench::run(&mut steps, quick),
+        Command::Metrics => metrics::write(),
     };
     steps.summary();
     match result {

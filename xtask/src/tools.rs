@@ -15,6 +15,16 @@ fn found(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// True if `program` lies on the path; else says that its check is left out, and how to get it.
+pub(crate) fn present(program: &str, get: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(program).is_file());
+    if !here {
+        println!("\nnot checked with {program}, which is not here ({get})");
+    }
+    here
+}
+
 /// A Python environment under the target folder with `packages` in it; returns its folder of programs.
 pub(crate) fn python_env(steps: &mut Steps, name: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
     if !found("python3") {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use roost_wire::{ConvId, Encoding, ErrorCode, FrameBody, FrameError, pb};
+use roost_wire::{ConvId, Encoding, ErrorCode, FrameBody, FrameError, Seq, pb};
 
 use super::link::{Asked, Stage};
 use super::requests::{Ticket, pause};
@@ -87,7 +87,13 @@ impl Core {
                     known.floor = Some(page.head);
                 }
             }
-            (Asked::Head(channel), _) => self.place_at_first_held(&channel, now),
+            (Asked::Head(channel), answer) => {
+                let missing = matches!(&answer, FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number());
+                if let Some(known) = self.channels.get_mut(&channel) {
+                    // A channel without an entry does not exist yet. Otherwise the first push decides.
+                    known.floor = Some(if missing { 0 } else { Seq::MAX });
+                }
+            }
             // An answer that does not fit: the outcome is unknown.
             (Asked::Send(cmid), _) => self.outbox.retry(&cmid, now + PAUSE, true),
             (Asked::Sync, _) => self.sync.state = SyncState::Later(now + PAUSE),
@@ -247,7 +253,7 @@ impl Core {
 
     fn subscribed(&mut self, channel: &ConvId, now: Instant) {
         let known = self.channels.entry(channel.clone()).or_default();
-        match (known.floor, self.order.position(channel)) {
+        match (known.floor.filter(|floor| *floor != Seq::MAX), self.order.position(channel)) {
             // Back after a cut: what was published meanwhile lies after what was last known.
             (_, Some(_)) => self.order.probe(channel, now),
             (Some(floor), None) => {

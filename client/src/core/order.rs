@@ -425,6 +425,20 @@ mod tests {
     }
 
     #[test]
+    fn f23_a_page_overtaken_by_pushes_skips_nothing() {
+        let (mut order, now) = (Order::new(LIMITS), Instant::now());
+        order.place(&conv(), 0, now);
+        order.head(&conv(), 5, now);
+        assert_eq!(order.next_fetch(8, now), Some((conv(), 0, 5)));
+        for seq in 1..=4 {
+            order.entry(&conv(), entry(seq), now);
+        }
+        order.page(&conv(), page(&[1, 2, 3], 5), now);
+        assert_eq!(shown(&mut order), [1, 2, 3, 4]);
+        assert_eq!(order.next_fetch(8, now), Some((conv(), 4, 1)));
+    }
+
+    #[test]
     fn what_is_held_is_bounded_and_fetched_again() {
         let (mut order, now) = (Order::new(LIMITS), Instant::now());
         order.place(&conv(), 0, now);

@@ -6,8 +6,8 @@ use hashbrown::{HashMap, HashSet};
 use roost_storage::{Append, Entry, IndexUpdate, Range, Store};
 use roost_wire::{ErrorCode, Seq, UserId, pb};
 
-use super::propose::{ROUNDS_MAX, Tried};
 use super::dedup::Recent;
+use super::propose::{ROUNDS_MAX, Tried};
 use super::queue::Sending;
 use crate::conversation::{Conversation, Loaded};
 use crate::fanout::Telling;

@@ -22,10 +22,7 @@ const TURNS_MAX: u32 = 32;
 /// Who is to be answered.
 pub(crate) enum Origin {
     /// A command of a session.
-    Session {
-        session: SessionKey,
-        rid: u64,
-    },
+    Session { session: SessionKey, rid: u64 },
     /// A call within the process.
     Call(oneshot::Sender<Result<pb::Sent, pb::Error>>),
 }
@@ -93,10 +90,10 @@ impl Conversation {
     ///
     /// # Errors
     /// Gives `work` back if `queued_max` commands wait already.
-    fn push(&self, work: Work, queued_max: usize) -> Result<bool, Work> {
+    fn push(&self, work: Work, queued_max: usize) -> Result<bool, Box<Work>> {
         let mut state = self.state.lock();
         if state.queue.len() >= queued_max {
-            return Err(work);
+            return Err(Box::new(work));
         }
         state.queue.push_back(work);
         Ok(!std::mem::replace(&mut state.running, true))
@@ -152,10 +149,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     ///
     /// # Errors
     /// Gives `work` back if too much waits, at it or altogether.
-    pub(crate) fn enqueue(&self, id: &ConvId, work: Work, ready: &mut Vec<Arc<Conversation>>) -> Result<(), Work> {
+    pub(crate) fn enqueue(&self, id: &ConvId, work: Work, ready: &mut Vec<Arc<Conversation>>) -> Result<(), Box<Work>> {
         if self.queued.fetch_add(1, Relaxed) >= self.config.appends_queued_total_max {
             self.queued.fetch_sub(1, Relaxed);
-            return Err(work);
+            return Err(Box::new(work));
         }
         let conv = self.conversation(id);
         match conv.push(work, self.config.appends_queued_max) {

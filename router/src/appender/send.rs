@@ -65,17 +65,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             cmid = format!("{:032x}", self.env.random_bits());
         }
         let sending = |origin, body| Sending { origin, from, cmid, body, attempt, seen, publish: true };
-        let conv = match channel_id(&channel) {
-            Ok(conv) => conv,
-            Err(error) => return Err(error),
-        };
-        let Some(body) = body else {
-            return Err(ErrorCode::BadField.because("body is missing"));
-        };
+        let conv = channel_id(&channel)?;
+        let body = body.ok_or_else(|| ErrorCode::BadField.because("body is missing"))?;
         let sending = sending(origin, body);
-        match sending.check() {
-            Ok(()) => Ok((conv, sending)),
-            Err(error) => Err(error),
-        }
+        sending.check()?;
+        Ok((conv, sending))
     }
 }

@@ -30,6 +30,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     pub(crate) async fn update(&self, conv: &Arc<Conversation>, user: &UserId, update: &pb::Update) -> Answer {
         let name = update.name.as_deref().map(check_name).transpose()?;
         self.change(conv, user, None, |loaded| {
+            in_group(loaded, user)?;
             let now = (loaded.meta.name.as_str(), loaded.meta.open);
             roles::update(&loaded.roster, user, now, name, update.open)
         })
@@ -47,16 +48,18 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let wanted = wanted(members)?;
         self.load(conv).await?;
         // Who may not ask learns nothing about who exists.
-        let allowed = |loaded: &mut Loaded| {
-            let plan = roles::members(&loaded.roster, user, &wanted, self.config.members_max);
-            is_group(loaded).and(plan)
+        let members_max = self.config.members_max;
+        let plan = |loaded: &Loaded| {
+            in_group(loaded, user)?;
+            roles::members(&loaded.roster, user, &wanted, members_max)
         };
-        conv.peek(allowed).unwrap_or(Err(ErrorCode::Overloaded)).map_err(ErrorCode::error)?;
+        conv.peek(|loaded| plan(loaded))
+            .unwrap_or(Err(ErrorCode::Overloaded))
+            .map_err(|code: ErrorCode| code.error())?;
         if !wanted.add.is_empty() {
             self.introduce(&wanted.add).await?;
         }
-        let members_max = self.config.members_max;
-        self.change(conv, user, None, |loaded| roles::members(&loaded.roster, user, &wanted, members_max)).await?;
+        self.change(conv, user, None, plan).await?;
         self.view(conv).await
     }
 
@@ -77,7 +80,11 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// LEAVE.
     pub(crate) async fn leave_group(&self, conv: &Arc<Conversation>, session: SessionKey, user: &UserId) -> Answer {
-        self.change(conv, user, Some(session), |loaded| roles::leave(&loaded.roster, user)).await?;
+        self.change(conv, user, Some(session), |loaded| {
+            in_group(loaded, user)?;
+            roles::leave(&loaded.roster, user)
+        })
+        .await?;
         Ok(FrameBody::Ok(pb::Ok {}))
     }
 
@@ -107,7 +114,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 }
                 return Ok(());
             }
-            let planned = conv.peek(|loaded| is_group(loaded).and_then(|()| plan(loaded)));
+            let planned = conv.peek(|loaded| plan(loaded));
             let plan = match planned.unwrap_or(Err(ErrorCode::Overloaded)) {
                 Ok(plan) if plan.events.is_empty() => return Ok(()),
                 Ok(plan) => plan,
@@ -137,13 +144,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         Err(error)
     }
 
-    fn draft_change(
-        &self,
-        conv: &Conversation,
-        asker: &UserId,
-        plan: &Plan,
-        mark: u128,
-    ) -> Option<(Append, Roster)> {
+    fn draft_change(&self, conv: &Conversation, asker: &UserId, plan: &Plan, mark: u128) -> Option<(Append, Roster)> {
         let ts_ms = self.env.now_ms();
         conv.peek(|loaded| {
             let expected = loaded.meta.head + 1;
@@ -255,9 +256,13 @@ fn event_cmid(mark: u128, place: usize) -> String {
 }
 
 /// # Errors
-/// 305 for direct conversations and channels.
-fn is_group(loaded: &Loaded) -> Result<(), ErrorCode> {
-    if loaded.meta.kind == Kind::Group { Ok(()) } else { Err(ErrorCode::WrongKind) }
+/// 301 unless `user` is a member, 305 for direct conversations and channels.
+fn in_group(loaded: &Loaded, user: &UserId) -> Result<(), ErrorCode> {
+    match (loaded.meta.kind, loaded.roster.role(user)) {
+        (Kind::Channel, _) | (Kind::Direct, Some(_)) => Err(ErrorCode::WrongKind),
+        (_, None) => Err(ErrorCode::NotMember),
+        _ => Ok(()),
+    }
 }
 
 fn wanted(members: &pb::Members) -> Result<Wanted, pb::Error> {

@@ -62,12 +62,7 @@ fn at_least_admin(roster: &Roster, asker: &UserId) -> Result<Role, ErrorCode> {
 }
 
 /// Plans a MEMBERS command: removals, then additions, then roles.
-pub(crate) fn members(
-    roster: &Roster,
-    asker: &UserId,
-    wanted: &Wanted,
-    members_max: usize,
-) -> Result<Plan, ErrorCode> {
+pub(crate) fn members(roster: &Roster, asker: &UserId, wanted: &Wanted, members_max: usize) -> Result<Plan, ErrorCode> {
     let own = at_least_admin(roster, asker)?;
     if !wanted.roles.is_empty() && own != Role::Owner {
         return Err(ErrorCode::RoleTooLow);

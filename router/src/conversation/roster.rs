@@ -57,11 +57,8 @@ mod tests {
         let member = |user: &UserId, role| Member { user: user.clone(), role };
         let change = |user: &UserId, role| MemberChange { user: user.clone(), role };
         let roster = Roster::new(vec![member(&bob, Role::Member), member(&ada, Role::Owner)]);
-        let after = roster.with(&[
-            change(&eve, Some(Role::Member)),
-            change(&bob, None),
-            change(&ada, Some(Role::Admin)),
-        ]);
+        let after =
+            roster.with(&[change(&eve, Some(Role::Member)), change(&bob, None), change(&ada, Some(Role::Admin))]);
         assert_eq!(after, Roster::new(vec![member(&ada, Role::Admin), member(&eve, Role::Member)]));
         assert_eq!((after.role(&bob), after.role(&eve)), (None, Some(Role::Member)));
     }

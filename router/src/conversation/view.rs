@@ -18,11 +18,7 @@ impl Loaded {
     /// # Errors
     /// 301 unless `user` is a member, or it is a channel.
     pub(crate) fn readable_by(&self, user: &UserId) -> Result<(), pb::Error> {
-        if self.is_channel() || self.roster.role(user).is_some() {
-            Ok(())
-        } else {
-            Err(ErrorCode::NotMember.error())
-        }
+        if self.is_channel() || self.roster.role(user).is_some() { Ok(()) } else { Err(ErrorCode::NotMember.error()) }
     }
 }
 

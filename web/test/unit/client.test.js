@@ -117,7 +117,7 @@ test("a_message_said_offline_is_sent_once_and_resent_with_its_cmid", async () =>
   await env.socket.says({ rid: again.rid, sent: { conv: "c_1", seq: 4, ts: 5, dup: true } });
   assert.deepEqual(got, [["c_1", 4]]);
   assert.equal(client.outbox.size, 0);
-  assert.equal(client.rooms.get("c_1").unread, 2, "one's own message is not unread");
+  assert.equal(client.rooms.get("c_1").unread, 0, "who writes has read what was before");
 });
 
 test("an_own_entry_from_the_log_settles_a_send_that_got_no_reply", async () => {
@@ -155,6 +155,14 @@ test("receipts_raise_what_the_others_have_reached", async () => {
   assert.deepEqual(room.everybody("u_ada"), { delivered: 3, read: 2 });
   await env.socket.says({ receipt: { conv: "c_1", user: "u_ada", delivered: 3, read: 3 } });
   assert.equal(room.unread, 0, "read on another device");
+});
+
+test("what_the_others_have_reached_outlives_a_reload", async () => {
+  const first = await started({ rows: [row()] });
+  await first.env.socket.says({ receipt: { conv: "c_1", user: "u_bob", delivered: 3, read: 2 } });
+  await first.env.pass(1_000);
+  const next = await started({ rows: [row()], storage: first.storage });
+  assert.deepEqual(next.client.rooms.get("c_1").everybody("u_ada"), { delivered: 3, read: 2 });
 });
 
 test("a_group_message_is_read_when_everybody_has_read_it", async () => {
@@ -212,7 +220,11 @@ test("membership_events_rename_and_take_leave", async () => {
   assert.equal(room.left, false);
   await env.socket.says(event(6, { kind: "removed", users: ["u_ada"] }));
   assert.equal(room.left, true);
-  await env.socket.says({ changed: { rows: [row({ kind: "group", head: 6 })] } });
+  await env.socket.says({ changed: { rows: [row({ kind: "group", head: 6, name: "New" })] } });
+  assert.equal(room.left, false, "added again");
+  await env.socket.says({ changed: { rows: [{ conv: "c_1", kind: "group", name: "", head: 0, left: true }] } });
+  assert.deepEqual([room.left, room.name, room.log.head], [true, "New", 6], "a row that says so says nothing else");
+  await env.socket.says({ changed: { rows: [row({ kind: "group", head: 6, name: "New" })] } });
   assert.equal(room.left, false, "added again");
 });
 

@@ -53,6 +53,10 @@ impl Socket {
     }
 }
 
+// A million of them are held. In debug builds mio keeps more, for its own checks.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Option<Socket>>() == 12);
+
 /// The shard's slab decides which slots are in use; this follows it.
 #[derive(Default)]
 pub(super) struct Sockets {
@@ -92,17 +96,5 @@ impl Sockets {
             socket.as_ref().map(|socket| SessionKey::new(shard, slot as u32, socket.generation))
         };
         self.slots.iter().enumerate().filter_map(key)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_costs_twelve_bytes() {
-        #[cfg(not(debug_assertions))] // mio keeps more for its own checks in debug builds
-        assert_eq!(size_of::<Option<Socket>>(), 12);
-        assert_eq!(size_of::<Flags>(), 1);
     }
 }

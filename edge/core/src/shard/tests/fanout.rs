@@ -157,3 +157,20 @@ fn doubt_is_paced_and_reaches_every_live_session() {
     rig.turn();
     assert!(rig.counted().doubts_told > 50);
 }
+
+#[test]
+fn a_doubt_during_another_reaches_those_who_were_told_already() {
+    let mut rig = Rig::new(ShardConfig { doubt_sessions_per_second: 100, ..ShardConfig::default() });
+    let keys: Vec<_> = (0..30).map(|_| rig.live()).collect();
+    rig.shard.doubt(rig.now);
+    rig.turn();
+    assert!(rig.counted().doubts_told > 0);
+    for key in &keys {
+        rig.read(*key);
+    }
+    rig.shard.doubt(rig.now);
+    rig.pass(Duration::from_secs(1));
+    for key in keys {
+        assert_eq!(rig.read(key).len(), 1);
+    }
+}

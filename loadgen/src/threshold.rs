@@ -1,0 +1,203 @@
+//! What a report is held to: `delivery.p99<250ms`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+/// A bound on one number of the report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threshold {
+    text: String,
+    metric: String,
+    operator: Operator,
+    /// In the unit of the report: microseconds for times.
+    bound: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Below,
+    AtMost,
+    Above,
+    AtLeast,
+    Is,
+}
+
+/// What came of a threshold.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Held {
+    /// As it was written.
+    pub threshold: String,
+    /// The number of the report; `None` if this run has none.
+    pub value: Option<f64>,
+    /// Whether the bound holds. A number that is missing holds nothing.
+    pub well: bool,
+}
+
+/// Numbers a threshold may name, and where the report has them.
+const METRICS: &[(&str, &str)] = &[
+    ("ack", "/ack_us/"),
+    ("delivery", "/delivery_us/"),
+    ("connect", "/connect_us/"),
+    ("sends.", "/sends/"),
+    ("sessions.", "/sessions/"),
+    ("server.", "/server/"),
+    ("generator.", "/generator/"),
+    ("deliveries.", "/deliveries/"),
+];
+const PARTS: &[&str] = &["p50", "p90", "p99", "p999", "max", "mean", "min", "count"];
+const TOTALS: &[&str] = &["lost", "duplicated", "reordered", "caught_up", "unverified", "errors", "garbled"];
+
+impl Threshold {
+    /// Reads thresholds of our own.
+    ///
+    /// # Panics
+    /// If one is malformed.
+    #[must_use]
+    pub fn all(texts: &[&str]) -> Vec<Self> {
+        texts.iter().map(|text| text.parse().expect("a threshold of ours is well-formed")).collect()
+    }
+
+    /// Holds a report to it.
+    #[must_use]
+    pub fn check(&self, report: &Value) -> Held {
+        let value = match self.metric.as_str() {
+            "errors" => Some(report["errors"].as_object().map_or(0.0, |codes| {
+                codes.values().filter_map(Value::as_f64).sum()
+            })),
+            _ => pointer(&self.metric).and_then(|pointer| report.pointer(&pointer)).and_then(Value::as_f64),
+        };
+        let well = value.is_some_and(|value| match self.operator {
+            Operator::Below => value < self.bound,
+            Operator::AtMost => value <= self.bound,
+            Operator::Above => value > self.bound,
+            Operator::AtLeast => value >= self.bound,
+            Operator::Is => value == self.bound,
+        });
+        Held { threshold: self.text.clone(), value, well }
+    }
+}
+
+/// Where the report has a metric; `None` for names that are not known.
+fn pointer(metric: &str) -> Option<String> {
+    if TOTALS.contains(&metric) {
+        return Some(format!("/{metric}"));
+    }
+    METRICS.iter().find_map(|(name, place)| {
+        let rest = metric.strip_prefix(name)?;
+        match rest.strip_prefix('.') {
+            Some(part) if PARTS.contains(&part) => Some(format!("{place}{part}")),
+            None if name.ends_with('.') && !rest.is_empty() => Some(format!("{place}{rest}")),
+            _ => None,
+        }
+    })
+}
+
+/// Why a text is no threshold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ThresholdError {
+    /// No comparison in it.
+    #[error("write it as delivery.p99<250ms, with <, <=, >, >= or ==")]
+    NoOperator,
+    /// A number the report does not have.
+    #[error(
+        "`{0}` is not known; there are delivery, ack and connect with .p50 .p90 .p99 .p999 .max .mean, sends.per_second, \
+         sessions.held, lost, duplicated, reordered, caught_up, errors, server.… and generator.…"
+    )]
+    Metric(String),
+    /// The bound is no number and no time.
+    #[error("`{0}` is no number and no time such as 250ms")]
+    Bound(String),
+}
+
+impl FromStr for Threshold {
+    type Err = ThresholdError;
+
+    fn from_str(text: &str) -> Result<Self, ThresholdError> {
+        let at = text.find(['<', '>', '=']).ok_or(ThresholdError::NoOperator)?;
+        let (metric, rest) = text.split_at(at);
+        let (operator, bound) = [
+            ("<=", Operator::AtMost),
+            (">=", Operator::AtLeast),
+            ("==", Operator::Is),
+            ("<", Operator::Below),
+            (">", Operator::Above),
+        ]
+        .into_iter()
+        .find_map(|(sign, operator)| Some((operator, rest.strip_prefix(sign)?)))
+        .ok_or(ThresholdError::NoOperator)?;
+        let (metric, bound) = (metric.trim(), bound.trim());
+        if pointer(metric).is_none() {
+            return Err(ThresholdError::Metric(metric.to_owned()));
+        }
+        let bound = match bound.parse::<f64>() {
+            Ok(number) if number.is_finite() => number,
+            _ => humantime::parse_duration(bound)
+                .map(|time: Duration| time.as_secs_f64() * 1e6)
+                .map_err(|_| ThresholdError::Bound(bound.to_owned()))?,
+        };
+        Ok(Self { text: text.trim().to_owned(), metric: metric.to_owned(), operator, bound })
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Threshold {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bounds_are_held_in_microseconds() {
+        let report = json!({
+            "delivery_us": { "p99": 249_000 }, "sends": { "per_second": 2000.5 }, "lost": 0,
+            "errors": { "400": 2, "503": 1 }, "server": { "user_bytes_per_session": null },
+        });
+        for (text, well) in [
+            ("delivery.p99<250ms", true),
+            ("delivery.p99 < 249ms", false),
+            ("delivery.p99<=249ms", true),
+            ("delivery.p99<=248999", false),
+            ("sends.per_second>2000", true),
+            ("sends.per_second>=2001", false),
+            ("lost==0", true),
+            ("errors==3", true),
+            ("errors<3", false),
+            // What was not measured holds nothing.
+            ("ack.p50<1s", false),
+            ("server.user_bytes_per_session<4000", false),
+        ] {
+            assert_eq!(text.parse::<Threshold>().unwrap().check(&report).well, well, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_threshold_says_why() {
+        for (text, error) in [
+            ("delivery.p99", ThresholdError::NoOperator),
+            ("delivery.p99=3", ThresholdError::NoOperator),
+            ("delivery.p98<3", ThresholdError::Metric("delivery.p98".into())),
+            ("delivery<3", ThresholdError::Metric("delivery".into())),
+            ("sends.<3", ThresholdError::Metric("sends.".into())),
+            ("lost<soon", ThresholdError::Bound("soon".into())),
+            ("lost<", ThresholdError::Bound(String::new())),
+        ] {
+            assert_eq!(text.parse::<Threshold>(), Err(error), "{text}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The router against stores in memory, on disk and failing, with an edge that records.
+
+mod channels;
+mod connect;
+mod faults;
+mod groups;
+mod harness;
+mod large;
+mod marks;
+mod outsider;
+mod presence;
+mod sends;
+mod sync;

@@ -1,0 +1,156 @@
+//! A person: the real client core, an app that shows what it is told, and a disk that survives it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use roost_client::core::{Core, Gone, Identity, LinkId};
+use roost_client::url::Url;
+use roost_client::{Cmid, Config, Record, Resume, Start};
+use roost_wire::ws::handshake::{key_from, parse_response, write_request};
+use roost_wire::ws::{Decoder, Event, MessageKind, Side, write_client_message, write_pong};
+use roost_wire::{Encoding, UserId};
+
+use crate::rng::Stream;
+
+/// What is left when the app is killed.
+#[derive(Default)]
+pub(crate) struct Disk {
+    pub(crate) resume: Resume,
+    /// Sends without an outcome, in the order they were made.
+    pub(crate) outbox: BTreeMap<Cmid, Record>,
+}
+
+/// A WebSocket as the client sees it.
+pub(crate) struct Socket {
+    pub(crate) conn: u64,
+    state: State,
+}
+
+enum State {
+    Shaking { key: String, head: Vec<u8> },
+    Open(Decoder),
+}
+
+/// Somebody with a client.
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) core: Option<Core>,
+    pub(crate) user: Option<UserId>,
+    pub(crate) sockets: BTreeMap<LinkId, Socket>,
+    pub(crate) disk: Disk,
+    encoding: Encoding,
+    random: Stream,
+}
+
+/// What bytes from the network meant.
+pub(crate) enum Heard {
+    Opened,
+    Message(Vec<u8>),
+    Gone(Gone),
+    /// Bytes to send back.
+    Answer(BytesMut),
+}
+
+impl Person {
+    pub(crate) fn new(seed: u64, number: usize) -> Self {
+        Self {
+            name: format!("Person {number}"),
+            core: None,
+            user: None,
+            sockets: BTreeMap::new(),
+            disk: Disk::default(),
+            // Half of them speak JSON.
+            encoding: Encoding::ALL[number % 2],
+            random: Stream::new(seed, &format!("person {number}")),
+        }
+    }
+
+    /// Starts the app, with what the disk holds.
+    pub(crate) fn start(&mut self, now: Instant) {
+        let config = Config { start: Start::First, backoff_cap: Duration::from_secs(10), ..Config::default() };
+        let url = Url::parse("ws://node.invalid/ws").expect("it is an address");
+        let identity =
+            Identity { token: None, guest: Some(self.name.clone()), device: format!("{}'s phone", self.name) };
+        let restored = self.disk.outbox.values().cloned().collect();
+        let seed = self.random.bits() as u64;
+        let mut core = Core::new(config, self.encoding, url, identity, self.disk.resume.clone(), restored, seed);
+        core.start(now);
+        self.core = Some(core);
+    }
+
+    /// Kills the app. Returns the connections it held.
+    pub(crate) fn kill(&mut self) -> Vec<u64> {
+        if let Some(mut core) = self.core.take() {
+            self.disk.resume = core.resume();
+        }
+        std::mem::take(&mut self.sockets).into_values().map(|socket| socket.conn).collect()
+    }
+
+    pub(crate) fn cmid(&mut self, now_ms: u64) -> Cmid {
+        Cmid::new(now_ms, self.random.bytes())
+    }
+
+    /// Opens a socket on `conn`; returns its first bytes.
+    pub(crate) fn open(&mut self, link: LinkId, conn: u64) -> BytesMut {
+        let key = key_from(self.random.bytes());
+        let mut head = BytesMut::new();
+        let protocol = Some(self.encoding.subprotocol());
+        write_request("/ws", "node.invalid", &key, protocol, None, None, &mut head).expect("nothing strange in it");
+        self.sockets.insert(link, Socket { conn, state: State::Shaking { key, head: Vec::new() } });
+        head
+    }
+
+    /// A message as bytes of the socket.
+    pub(crate) fn message(&mut self, payload: &[u8]) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        let kind = self.encoding.message_kind();
+        write_client_message(kind, payload, self.random.bytes(), &mut bytes);
+        bytes
+    }
+
+    /// Takes bytes of the network.
+    pub(crate) fn receive(&mut self, link: LinkId, mut bytes: Vec<u8>) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        let Some(socket) = self.sockets.get_mut(&link) else { return heard };
+        if let State::Shaking { key, head } = &mut socket.state {
+            head.append(&mut bytes);
+            match parse_response(head, key) {
+                Ok(None) => return heard,
+                Ok(Some((_, len))) => {
+                    bytes = head.split_off(len);
+                    socket.state = State::Open(Decoder::new(Side::Client, roost_client::core::MESSAGE_BYTES_MAX));
+                    heard.push(Heard::Opened);
+                }
+                Err(error) => {
+                    heard.push(Heard::Gone(Gone::Failed(error.to_string())));
+                    return heard;
+                }
+            }
+        }
+        let State::Open(decoder) = &mut socket.state else { return heard };
+        let mut at = 0;
+        loop {
+            match decoder.next(&mut bytes, &mut at) {
+                Ok(None) => return heard,
+                Ok(Some(Event::Message { kind, payload })) => {
+                    assert_eq!(kind == MessageKind::Text, self.encoding == Encoding::Json, "wrong kind of message");
+                    heard.push(Heard::Message(payload.to_vec()));
+                }
+                Ok(Some(Event::Ping(payload))) => {
+                    let mut pong = BytesMut::new();
+                    write_pong(payload, Some([1, 2, 3, 4]), &mut pong);
+                    heard.push(Heard::Answer(pong));
+                }
+                Ok(Some(Event::Pong(_))) => {}
+                Ok(Some(Event::Close(body))) => {
+                    let code = body.map(|body| body.code);
+                    let reason = body.map(|body| body.reason.to_owned()).unwrap_or_default();
+                    heard.push(Heard::Gone(Gone::Closed { code, reason }));
+                    return heard;
+                }
+                Err(error) => panic!("the node broke RFC 6455: {error}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Seeds that every run of the tests tries, and those that once failed.
+
+use roost_sim::{Plan, run};
+
+/// Seeds that failed before a fault was mended. None is ever removed.
+const ONCE_FAILED: &[u64] = &[1, 14];
+
+fn well(plan: Plan) {
+    let outcome = run(&plan);
+    assert!(outcome.violations.is_empty(), "{plan:?}\n{}\n{:#?}", outcome.history, outcome.violations);
+    assert_eq!((outcome.acknowledged, outcome.faults > 0), (plan.sends, plan.faults > 0), "{plan:?}");
+}
+
+#[test]
+fn fair_weather_delivers_everything() {
+    for seed in 0..5 {
+        well(Plan { seed, people: 5, sends: 100, faults: 0 });
+    }
+}
+
+#[test]
+fn f14_f18_nothing_acknowledged_is_lost_doubled_or_reordered_under_faults() {
+    for seed in (0..20).chain(ONCE_FAILED.iter().copied()) {
+        well(Plan { seed, people: 5, sends: 100, faults: 25 });
+    }
+}
+
+#[test]
+fn f18_a_storm_of_faults_is_survived_too() {
+    for seed in 100..104 {
+        well(Plan { seed, people: 8, sends: 120, faults: 120 });
+    }
+}
