@@ -66,11 +66,11 @@ impl Model {
         !self.violations.is_empty()
     }
 
-    pub(crate) fn acknowledged(&mut self, cmid: String, text: String, sent: &pb::Sent) {
+    pub(crate) fn acknowledged(&mut self, cmid: String, text: &str, sent: &pb::Sent) {
         let Ok(conv) = ConvId::new(&sent.conv) else {
             return self.violated(format!("SENT of {cmid} names no conversation: {}", sent.conv));
         };
-        let now = (conv, sent.seq, text);
+        let now = (conv, sent.seq, text.to_owned());
         if let Some(before) = self.acknowledged.insert(cmid.clone(), now.clone())
             && before != now
         {
@@ -182,7 +182,7 @@ mod tests {
         let mut model = Model::default();
         for (cmid, seq) in promised {
             let sent = pb::Sent { conv: "c_1".into(), seq: *seq, ts: 1, dup: false };
-            model.acknowledged((*cmid).to_owned(), format!("text of {cmid}"), &sent);
+            model.acknowledged((*cmid).to_owned(), &format!("text of {cmid}"), &sent);
         }
         for entry in view {
             model.shown(0, entry.clone());
@@ -201,7 +201,7 @@ mod tests {
             ("lost", verdict(&[("a", 1), ("c", 3)], &view, &log), "c was acknowledged"),
             ("moved", verdict(&[("a", 2)], &view, &log), "a was acknowledged"),
             ("twice acknowledged", verdict(&[("a", 1), ("a", 2)], &view, &log), "then as"),
-            ("gap in the log", verdict(&[], &[], &[two.clone()]), "at place 1"),
+            ("gap in the log", verdict(&[], &[], std::slice::from_ref(&two)), "at place 1"),
             ("doubled", verdict(&[], &[], &[one.clone(), entry(2, "a")]), "holds a at 1 and at 2"),
             ("not shown", verdict(&[], &view[..1], &log), "was shown 1 of 2"),
             ("shown out of order", verdict(&[], &[shown(&two)], &log), "where 1 was due"),

@@ -173,14 +173,17 @@ impl<S: Store> House<S> {
     pub fn restarted(&self, config: RouterConfig) -> Self {
         let env = TestEnv { now_ms: Arc::clone(&self.env.now_ms), drawn: Arc::clone(&self.env.drawn) };
         let edge = Arc::new(Edge::default());
-        let router =
-            Router::new(config, Keys::new(&SECRET), Arc::clone(&self.store), Arc::clone(&edge), env.clone());
+        let router = Router::new(config, Keys::new(&SECRET), Arc::clone(&self.store), Arc::clone(&edge), env.clone());
         let slots = Arc::clone(&self.slots);
         Self { router, store: Arc::clone(&self.store), edge, env, slots, rids: AtomicU64::new(1) }
     }
 
     pub fn token(&self, id: &str, name: &str, scope: Scope) -> String {
         Keys::new(&SECRET).mint(&Claims::new(user(id), name, scope, self.env.now_ms(), 3600))
+    }
+
+    pub fn env_now(&self) -> u64 {
+        self.env.now_ms()
     }
 
     pub fn next_key(&self) -> SessionKey {
@@ -210,8 +213,7 @@ impl<S: Store> House<S> {
 
     pub async fn enter_on(&self, id: &str, device: &str, sync: &str) -> Client {
         let token = self.token(id, id, Scope::User);
-        let connect =
-            pb::Connect { token, device: device.into(), sync: sync.into(), ..pb::Connect::default() };
+        let connect = pb::Connect { token, device: device.into(), sync: sync.into(), ..pb::Connect::default() };
         self.connect_with(connect).await
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::partner::Place;
+use super::partner::Found;
 use super::text;
 
 /// Lines read ahead of what is sent.
@@ -22,12 +22,16 @@ const SENDS_MAX: usize = 200;
 pub(crate) async fn run(
     client: &Client,
     events: &mut Events,
-    place: &Place,
+    found: Found,
     json: bool,
     stay: bool,
 ) -> anyhow::Result<()> {
+    let Found { place, early } = found;
     let me = client.me().map(|(user, _)| user.to_string()).context("not connected")?;
-    let mut printer = Printer { json, me, conv: place.conv.to_string(), names: place.names.clone() };
+    let printer = Printer { json, me, conv: place.conv.to_string(), names: place.names.clone() };
+    for event in &early {
+        printer.event(event)?;
+    }
     let mut input = read_lines();
     let mut sends: JoinSet<Result<pb::Sent, SendError>> = JoinSet::new();
     let mut open = true;

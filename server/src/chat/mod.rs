@@ -66,12 +66,12 @@ pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
     let (client, mut events, mut state) = enter(&args).await?;
     let interactive = !args.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let result = async {
-        let place = partner::find(&client, &mut events, &args.target, interactive).await?;
+        let found = partner::find(&client, &mut events, &args.target, interactive).await?;
         state.save(&client).await;
         if interactive {
-            screen::run(&client, &mut events, place, &mut state).await
+            screen::run(&client, &mut events, found.place, &mut state).await
         } else {
-            lines::run(&client, &mut events, &place, args.json, args.stay).await
+            lines::run(&client, &mut events, found, args.json, args.stay).await
         }
     }
     .await;

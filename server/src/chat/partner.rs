@@ -17,6 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Most people of one name that are listed.
 const LISTED_MAX: u32 = 100;
 
+/// Events kept while somebody is waited for.
+const EARLY_MAX: usize = 1000;
+
 /// Whom to talk to.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
@@ -45,32 +48,41 @@ pub(crate) struct Place {
     pub(crate) others: Vec<UserId>,
 }
 
+/// A place, and what happened while it was looked for.
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    pub(crate) early: Vec<Event>,
+}
+
 /// Finds the place, waiting for a person who has not come yet.
 pub(crate) async fn find(
     client: &Client,
     events: &mut Events,
     target: &Target,
     interactive: bool,
-) -> anyhow::Result<Place> {
+) -> anyhow::Result<Found> {
+    let mut early = Vec::new();
     if let Some(name) = &target.channel {
         let conv = ConvId::channel(name).with_context(|| format!("`{name}` is no name of a channel"))?;
         client.subscribe(&conv).await.with_context(|| format!("cannot follow {name}"))?;
         let title = text::safe_line(name);
-        return Ok(Place { conv, kind: Kind::Channel, title, names: BTreeMap::new(), others: Vec::new() });
+        let place = Place { conv, kind: Kind::Channel, title, names: BTreeMap::new(), others: Vec::new() };
+        return Ok(Found { place, early });
     }
     let me = client.me().map(|(user, _)| user).context("not connected")?;
     let conversation = match (&target.conv, &target.to) {
         (Some(conv), _) => client.get(conv).await.with_context(|| format!("cannot open {conv}"))?,
         (None, to) => {
-            let user = person(client, events, to.as_deref().unwrap_or_default(), &me, interactive).await?;
+            let to = to.as_deref().unwrap_or_default();
+            let user = person(client, events, &mut early, to, &me, interactive).await?;
             client.create_direct(&user).await.with_context(|| format!("cannot talk to {user}"))?
         }
     };
-    place(&conversation, &me)
+    place(&conversation, &me).map(|place| Found { place, early })
 }
 
 /// What is known of a conversation.
-pub(crate) fn place(conversation: &Conversation, me: &UserId) -> anyhow::Result<Place> {
+fn place(conversation: &Conversation, me: &UserId) -> anyhow::Result<Place> {
     let conv = ConvId::new(&conversation.conv).context("the server named no conversation")?;
     let mut names = BTreeMap::new();
     let mut others = Vec::new();
@@ -94,6 +106,7 @@ pub(crate) fn place(conversation: &Conversation, me: &UserId) -> anyhow::Result<
 async fn person(
     client: &Client,
     events: &mut Events,
+    early: &mut Vec<Event>,
     to: &str,
     me: &UserId,
     interactive: bool,
@@ -115,7 +128,7 @@ async fn person(
             }
             Choice::None => {}
         }
-        wait(events).await?;
+        wait(events, early).await?;
     }
 }
 
@@ -158,14 +171,17 @@ fn list(name: &str, users: &[User]) -> String {
 }
 
 /// A moment, in which the connection may end for good.
-async fn wait(events: &mut Events) -> anyhow::Result<()> {
+async fn wait(events: &mut Events, early: &mut Vec<Event>) -> anyhow::Result<()> {
     let later = tokio::time::sleep(LOOK_EVERY);
     tokio::pin!(later);
     loop {
         tokio::select! {
             () = &mut later => return Ok(()),
-            event = events.recv() => if let Some(Event::Ended(reason)) = event {
-                return Err(reason.into());
+            event = events.recv() => match event {
+                Some(Event::Ended(reason)) => return Err(reason.into()),
+                Some(event) if early.len() < EARLY_MAX => early.push(event),
+                Some(_) => {}
+                None => bail!("the connection has ended"),
             },
         }
     }

@@ -113,7 +113,7 @@ impl Screen {
             self.draw()?;
             tokio::select! {
                 key = keys.recv() => {
-                    let Some(key) = key.context("the terminal is gone").transpose().ok().flatten() else { return Ok(()) };
+                    let Some(key) = key else { return Ok(()) };
                     if !self.key(key?) {
                         return Ok(());
                     }
