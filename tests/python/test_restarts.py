@@ -67,7 +67,8 @@ def test_f31_a_server_that_stops_asks_its_clients_to_leave(server):
             server.process.send_signal(signal.SIGTERM)
             goaway = await a.hear("goaway")
             assert (goaway["reason"], goaway["urls"]) == ("drain", [])
-            assert 0 <= goaway["slot_ms"] <= goaway["deadline_ms"] == 1000
+            assert goaway["slot_ms"] <= goaway["deadline_ms"]
+            assert goaway["deadline_ms"] >= 1000
             assert await a.ask("pong", ping={}) == {}
             assert await a.closed_with() == 4000
 

@@ -10,10 +10,14 @@ const screen = /** @type {HTMLElement} */ (document.getElementById("enter"));
 /** @type {Chat | null} */
 let chat = null;
 
-/** @param {string} [why] */
-function first(why) {
+function close() {
   chat?.end();
   chat = null;
+}
+
+/** @param {string} [why] */
+function first(why) {
+  close();
   setCurrent(null);
   showEnter(screen, enter, why);
 }
@@ -39,11 +43,13 @@ function open(name, identity) {
   chat = new Chat(name, identity, {
     leave: first,
     forget: () => {
+      close(); // it keeps what it holds when it ends
       forget(name);
       first();
     },
     refused: (why) => {
       // The token is of no use any more; the name can be entered afresh.
+      close();
       forget(name);
       first(`${why} Enter your name to start afresh.`);
     },

@@ -41,9 +41,13 @@ export function keep(name, identity) {
   kept.set(PREFIX + name, JSON.stringify({ ...identity, used: Date.now() }));
 }
 
-/** @param {string} name */
+/** Forgets the name and everything kept for its user. @param {string} name */
 export function forget(name) {
+  const user = known(name)?.user;
   kept.remove(PREFIX + name);
+  if (!user) return;
+  kept.remove(`roost.reached.${user}`);
+  for (const key of kept.keys(`roost.outbox.${user}.`)) kept.remove(key);
 }
 
 /** The name this tab is in as; it survives a reload. */

@@ -88,7 +88,8 @@ impl Core {
                 }
             }
             (Asked::Head(channel), answer) => {
-                let missing = matches!(&answer, FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number());
+                let missing =
+                    matches!(&answer, FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number());
                 if let Some(known) = self.channels.get_mut(&channel) {
                     // A channel without an entry does not exist yet. Otherwise the first push decides.
                     known.floor = Some(if missing { 0 } else { Seq::MAX });

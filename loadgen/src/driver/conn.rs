@@ -19,7 +19,7 @@ const TRIES_MAX: u8 = 4;
 const CONNECT_WITHIN_NS: u64 = 20 * SECOND;
 /// Pause before a lost connection is replaced, and before a failed one is tried again.
 const RECONNECT_AFTER_NS: u64 = SECOND;
-/// A gap or doubt is not worth a fetch while the load generator itself is far behind.
+/// Pause of a closed model after an ERROR.
 const PAUSE_AFTER_REFUSAL_NS: u64 = 10 * MILLISECOND;
 
 /// A client and its socket.
@@ -39,8 +39,6 @@ pub(super) struct Slot {
     pub(super) marking: bool,
     /// It was a session once.
     pub(super) was_live: bool,
-    /// It is given up.
-    pub(super) given_up: bool,
 }
 
 impl Slot {
@@ -56,7 +54,6 @@ impl Slot {
             tries: 0,
             marking: false,
             was_live: false,
-            given_up: false,
         }
     }
 
@@ -211,13 +208,12 @@ impl Worker {
         state.tries = 0;
         let again = std::mem::replace(&mut state.was_live, true);
         let heartbeat_ns = state.heartbeat_ns;
+        if again {
+            return self.came_back(slot, now);
+        }
+        self.decided += 1;
         if heartbeat_ns > 0 {
             self.later(now + heartbeat_ns * 4 / 5, slot, Due::Heartbeat);
-        }
-        if again {
-            self.came_back(slot, now);
-        } else {
-            self.entered_first();
         }
     }
 
@@ -254,7 +250,9 @@ impl Worker {
                 counts.delivered += 1;
                 counts.reordered += u64::from(arrival == Arrival::Late);
                 record(&mut self.recorder.delivery, stamp.intended_ns, now);
-                self.mark_later(slot, now);
+                if !self.is_plain() {
+                    self.mark_later(slot, now);
+                }
             }
             // On a channel the publisher gets its own: it is a delivery like any other.
             Arrival::Repeated if self.client_no(slot) == stamp.sender => {
@@ -306,7 +304,7 @@ impl Worker {
             state.tries += 1;
         }
         if state.tries >= TRIES_MAX {
-            state.given_up = true;
+            self.decided += u64::from(!state.was_live);
         } else {
             self.later(now + RECONNECT_AFTER_NS, slot, Due::Reconnect);
         }

@@ -1,5 +1,7 @@
 //! Sending: whose turn it is, and when.
 
+use std::collections::HashMap;
+
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -20,6 +22,8 @@ pub(super) struct Speakers {
     kinds: [Vec<(ClientNo, Conv)>; 3],
     /// How many there are in all threads.
     total: [usize; 3],
+    /// The direct conversation of a client.
+    direct: HashMap<ClientNo, Conv>,
     rng: StdRng,
 }
 
@@ -38,7 +42,8 @@ impl Speakers {
             let here = planned.members[..speakers].iter().filter(|member| *member % threads == thread);
             kinds[kind].extend(here.map(|member| (*member, conv as Conv)));
         }
-        Self { kinds, total, rng: StdRng::seed_from_u64(0) }
+        let direct = kinds[0].iter().copied().collect();
+        Self { kinds, total, direct, rng: StdRng::seed_from_u64(0) }
     }
 
     /// Begins anew, for reproducible choices.
@@ -71,12 +76,7 @@ impl Speakers {
         Some((client, conv, [Kind::Direct, Kind::Group, Kind::Channel][kind]))
     }
 
-    /// The direct conversation of a client.
-    fn direct(&self, client: ClientNo) -> Option<Conv> {
-        self.kinds[0].iter().find(|(speaker, _)| *speaker == client).map(|(_, conv)| *conv)
-    }
-
-    /// The clients that have one.
+    /// The clients that have a direct conversation.
     fn direct_clients(&self) -> Vec<ClientNo> {
         self.kinds[0].iter().map(|(client, _)| *client).collect()
     }
@@ -129,7 +129,7 @@ impl Worker {
             return;
         }
         let client = self.client_no(slot);
-        let Some(conv) = self.speakers.direct(client) else { return };
+        let Some(conv) = self.speakers.direct.get(&client).copied() else { return };
         self.recorder.counts.intended += 1;
         if self.slots[slot as usize].client.is_live() {
             self.send(client, conv, false, now);
@@ -151,6 +151,7 @@ impl Worker {
         let message = Message { client, conv, channel, intended_ns, body_bytes, names: &names };
         self.slots[slot as usize].client.send(&message, &mut self.pen);
         self.recorder.counts.sent += 1;
+        self.sent += 1;
         if !self.is_plain() {
             self.unanswered += 1;
         }

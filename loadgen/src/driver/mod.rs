@@ -114,8 +114,8 @@ pub(crate) enum Note {
 /// What came of a command.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// The ids of the users that are live, and why others are not.
-    Connected { users: Vec<(ClientNo, String)>, failures: BTreeMap<String, u64> },
+    /// The clients that became sessions, and their ids on the server.
+    Connected { users: Vec<(ClientNo, String)> },
     /// The conversations made here.
     Created { ids: Vec<(Conv, String)> },
     Joined,

@@ -1,6 +1,6 @@
 //! The steps of a run, as one thread does them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use roost_wire::limits::USERS_PER_COMMAND_MAX;
@@ -119,7 +119,11 @@ impl Worker {
             Step::Draining { until_ns } => {
                 if self.unanswered == 0 || now >= *until_ns {
                     self.tick(now);
-                    let heads = self.evidence.heads().iter().map(|(conv, head)| (*conv, *head)).collect();
+                    let heads = match self.is_plain() {
+                        // Without acknowledgements: everything that was sent, by the one publisher.
+                        true => vec![(0, self.sent)],
+                        false => self.evidence.heads().iter().map(|(conv, head)| (*conv, *head)).collect(),
+                    };
                     let cpu_ns = thread_cpu_ns().saturating_sub(self.load_cpu_ns);
                     self.done(Done::Drained { heads, unanswered: self.unanswered, cpu_ns });
                 }
@@ -146,7 +150,7 @@ impl Worker {
         let Step::Connecting { start_ns, mut begun, mut look_ns } = self.step else { return };
         let per_second = (self.shared.scenario.connects_per_second / self.shared.threads).max(1);
         let due = (now - start_ns) * u64::from(per_second) / SECOND + 1;
-        let half_open = begun.saturating_sub(self.live);
+        let half_open = begun.saturating_sub(self.decided);
         let room = CONNECTING_MAX.saturating_sub(half_open.min(CONNECTING_MAX));
         let all = self.slots.len() as u64;
         let until = due.min(all).min(begun + room);
@@ -160,14 +164,12 @@ impl Worker {
             for slot in late {
                 self.end(slot, "the server did not answer in time");
             }
-            let open = |slot: &super::conn::Slot| !slot.given_up && !slot.was_live;
-            if begun == all && !self.slots.iter().any(open) {
+            if self.decided == all {
                 self.tick(now);
-                let users = self.slots.iter().enumerate().filter_map(|(slot, state)| {
-                    Some((self.client_no(slot as u32), state.user.as_deref()?.to_owned()))
-                });
-                let users = users.collect();
-                return self.done(Done::Connected { users, failures: BTreeMap::new() });
+                let entered = self.slots.iter().enumerate().filter(|(_, state)| state.was_live);
+                let user = |state: &super::conn::Slot| state.user.as_deref().unwrap_or_default().to_owned();
+                let users = entered.map(|(slot, state)| (self.client_no(slot as u32), user(state))).collect();
+                return self.done(Done::Connected { users });
             }
         }
         // The next one by rate, but no sooner than it can be.
@@ -176,11 +178,6 @@ impl Worker {
         if begun < all && room > 0 && let Step::Connecting { look_ns, .. } = &mut self.step {
             *look_ns = (*look_ns).min(next.max(now + MILLISECOND));
         }
-    }
-
-    /// A client became a session for the first time.
-    pub(super) fn entered_first(&mut self) {
-        // Found by looking at all, when connecting.
     }
 
     // ---- making conversations ----
@@ -336,7 +333,9 @@ impl Worker {
 
     /// A log was read to its end.
     pub(super) fn log_ended(&mut self, slot: u32, conv: Conv, at: u64) {
-        if self.reads.remove(&(slot, conv)) == Some(0) {
+        // Others are filling a gap, and count for nothing here.
+        let Some(after) = self.reads.remove(&(slot, conv)) else { return };
+        if after == 0 {
             self.evidence.ended(conv, at);
         }
         self.fetch_is_over();
@@ -344,8 +343,9 @@ impl Worker {
 
     /// A log could not be read.
     pub(super) fn log_failed(&mut self, slot: u32, conv: Conv) {
-        self.reads.remove(&(slot, conv));
-        self.fetch_is_over();
+        if self.reads.remove(&(slot, conv)).is_some() {
+            self.fetch_is_over();
+        }
     }
 
     fn fetch_is_over(&mut self) {

@@ -1,7 +1,7 @@
 //! One thread: its clients, its loop and its timers.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
@@ -68,8 +68,14 @@ pub(super) struct Worker {
     pub(super) pacer: Option<Pacer>,
     /// Logs to be read: slot, conversation, and behind which seq.
     pub(super) fetches: VecDeque<(u32, Conv, u64)>,
+    /// Logs that are being read, and from behind which seq.
+    pub(super) reads: HashMap<(u32, Conv), u64>,
+    /// Messages sent.
+    pub(super) sent: u64,
     /// Messages that await their answer.
     pub(super) unanswered: u64,
+    /// Clients that became a session, or were given up.
+    pub(super) decided: u64,
     pub(super) live: u64,
     pub(super) load_start_ns: Option<u64>,
     pub(super) load_cpu_ns: u64,
@@ -111,7 +117,10 @@ impl Worker {
             evidence: Evidence::default(),
             pacer: None,
             fetches: VecDeque::new(),
+            reads: HashMap::new(),
+            sent: 0,
             unanswered: 0,
+            decided: 0,
             live: 0,
             load_start_ns: None,
             load_cpu_ns: 0,
@@ -210,12 +219,9 @@ impl Worker {
             }
             Due::Heartbeat => {
                 let Slot { client, spoke_ns, heartbeat_ns, .. } = &mut self.slots[at];
-                if !client.is_live() || *heartbeat_ns == 0 {
-                    return;
-                }
                 // Up to a fifth less, so that many do not speak at once.
                 let patience = *heartbeat_ns - self.pen.bits() % (*heartbeat_ns / 5).max(1);
-                if now.saturating_sub(*spoke_ns) >= patience {
+                if client.is_live() && now.saturating_sub(*spoke_ns) >= patience {
                     client.ping(&mut self.pen);
                     self.flush(slot);
                 }
@@ -252,6 +258,9 @@ impl Worker {
         // On the seconds of the load.
         let from = self.load_start_ns.filter(|start| now >= *start).unwrap_or(0);
         self.next_tick_ns = from + ((now - from) / SECOND + 1) * SECOND;
+        if let Some(start) = self.load_start_ns.filter(|start| now < *start) {
+            self.next_tick_ns = self.next_tick_ns.min(start);
+        }
         let tick = Tick {
             recorder: std::mem::take(&mut self.recorder),
             live: self.live,

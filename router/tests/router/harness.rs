@@ -15,12 +15,12 @@ use roost_wire::pb::{self, Body, Frame, Kind};
 use roost_wire::{CloseCode, ConvId, FrameBody, UserId};
 use tokio::sync::Notify;
 
-pub const SHARDS: u16 = 3;
-pub const SECRET: [u8; 32] = [7; 32];
+pub(crate) const SHARDS: u16 = 3;
+pub(crate) const SECRET: [u8; 32] = [7; 32];
 
 /// What a session was told.
 #[derive(Clone, Debug)]
-pub enum Got {
+pub(crate) enum Got {
     Accepted(pb::Welcome),
     Refused(pb::Error, CloseCode),
     Reply(Option<Frame>),
@@ -41,7 +41,7 @@ struct Recorded {
 
 /// An edge that records. Like the real one it delivers to live sessions only.
 #[derive(Default)]
-pub struct Edge {
+pub(crate) struct Edge {
     recorded: Mutex<Recorded>,
     news: Notify,
 }
@@ -108,8 +108,8 @@ impl Recorded {
 
 /// Time that tests move, randomness that repeats.
 #[derive(Clone)]
-pub struct TestEnv {
-    pub now_ms: Arc<AtomicU64>,
+pub(crate) struct TestEnv {
+    pub(crate) now_ms: Arc<AtomicU64>,
     drawn: Arc<AtomicU64>,
 }
 
@@ -124,43 +124,43 @@ impl Env for TestEnv {
     }
 }
 
-pub type Faulty = FaultyStore<MemoryStore>;
+pub(crate) type Faulty = FaultyStore<MemoryStore>;
 
-pub struct House<S: Store = Faulty> {
-    pub router: Arc<Router<S, Edge, TestEnv>>,
-    pub store: Arc<S>,
-    pub edge: Arc<Edge>,
-    pub env: TestEnv,
+pub(crate) struct House<S: Store = Faulty> {
+    pub(crate) router: Arc<Router<S, Edge, TestEnv>>,
+    pub(crate) store: Arc<S>,
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) env: TestEnv,
     slots: Arc<AtomicU64>,
     rids: AtomicU64,
 }
 
 /// A session of a user.
 #[derive(Clone, Debug)]
-pub struct Client {
-    pub key: SessionKey,
-    pub user: UserId,
-    pub welcome: pb::Welcome,
+pub(crate) struct Client {
+    pub(crate) key: SessionKey,
+    pub(crate) user: UserId,
+    pub(crate) welcome: pb::Welcome,
 }
 
-pub fn house() -> House {
+pub(crate) fn house() -> House {
     house_with(RouterConfig::default())
 }
 
-pub fn house_with(config: RouterConfig) -> House {
+pub(crate) fn house_with(config: RouterConfig) -> House {
     House::over(Arc::new(FaultyStore::new(MemoryStore::default())), config)
 }
 
-pub fn user(name: &str) -> UserId {
+pub(crate) fn user(name: &str) -> UserId {
     UserId::new(name).unwrap()
 }
 
-pub fn text(text: &str) -> Option<Body> {
+pub(crate) fn text(text: &str) -> Option<Body> {
     Some(Body { text: text.into(), event: None })
 }
 
 impl<S: Store> House<S> {
-    pub fn over(store: Arc<S>, config: RouterConfig) -> Self {
+    pub(crate) fn over(store: Arc<S>, config: RouterConfig) -> Self {
         let now_ms = Arc::new(AtomicU64::new(1_790_000_000_000));
         let env = TestEnv { now_ms, drawn: Arc::default() };
         let edge = Arc::new(Edge::default());
@@ -170,7 +170,7 @@ impl<S: Store> House<S> {
     }
 
     /// Another router on the same store, as after a restart. Sessions of the old one are gone.
-    pub fn restarted(&self, config: RouterConfig) -> Self {
+    pub(crate) fn restarted(&self, config: RouterConfig) -> Self {
         let env = TestEnv { now_ms: Arc::clone(&self.env.now_ms), drawn: Arc::clone(&self.env.drawn) };
         let edge = Arc::new(Edge::default());
         let router = Router::new(config, Keys::new(&SECRET), Arc::clone(&self.store), Arc::clone(&edge), env.clone());
@@ -178,28 +178,28 @@ impl<S: Store> House<S> {
         Self { router, store: Arc::clone(&self.store), edge, env, slots, rids: AtomicU64::new(1) }
     }
 
-    pub fn token(&self, id: &str, name: &str, scope: Scope) -> String {
+    pub(crate) fn token(&self, id: &str, name: &str, scope: Scope) -> String {
         Keys::new(&SECRET).mint(&Claims::new(user(id), name, scope, self.env.now_ms(), 3600))
     }
 
-    pub fn env_now(&self) -> u64 {
+    pub(crate) fn env_now(&self) -> u64 {
         self.env.now_ms()
     }
 
-    pub fn next_key(&self) -> SessionKey {
+    pub(crate) fn next_key(&self) -> SessionKey {
         let slot = self.slots.fetch_add(1, Relaxed) as u32;
         SessionKey::new((slot % u32::from(SHARDS)) as u16, slot, 0)
     }
 
     /// Sends CONNECT and gives the first answer.
-    pub async fn knock(&self, connect: pb::Connect) -> (SessionKey, Got) {
+    pub(crate) async fn knock(&self, connect: pb::Connect) -> (SessionKey, Got) {
         let session = self.next_key();
         self.router.submit(&mut vec![Up::Connect { session, rid: 1, connect, bearer: None }]);
         let got = self.wait(|edge| edge.told.get(&session).and_then(|told| told.first().cloned())).await;
         (session, got)
     }
 
-    pub async fn connect_with(&self, connect: pb::Connect) -> Client {
+    pub(crate) async fn connect_with(&self, connect: pb::Connect) -> Client {
         match self.knock(connect).await {
             (key, Got::Accepted(welcome)) => Client { key, user: user(&welcome.user), welcome },
             (_, other) => panic!("not accepted: {other:?}"),
@@ -207,33 +207,33 @@ impl<S: Store> House<S> {
     }
 
     /// Connects the user with this id, which is also its name.
-    pub async fn enter(&self, id: &str) -> Client {
+    pub(crate) async fn enter(&self, id: &str) -> Client {
         self.enter_on(id, "phone", "").await
     }
 
-    pub async fn enter_on(&self, id: &str, device: &str, sync: &str) -> Client {
+    pub(crate) async fn enter_on(&self, id: &str, device: &str, sync: &str) -> Client {
         let token = self.token(id, id, Scope::User);
         let connect = pb::Connect { token, device: device.into(), sync: sync.into(), ..pb::Connect::default() };
         self.connect_with(connect).await
     }
 
-    pub fn leave(&self, client: &Client) {
+    pub(crate) fn leave(&self, client: &Client) {
         self.edge.recorded.lock().live.remove(&client.key);
         self.router.submit(&mut vec![Up::Gone { session: client.key, user: client.user.clone() }]);
     }
 
-    pub fn command(&self, client: &Client, body: FrameBody) -> u64 {
+    pub(crate) fn command(&self, client: &Client, body: FrameBody) -> u64 {
         let rid = self.rids.fetch_add(1, Relaxed);
         self.command_as(client, rid, body);
         rid
     }
 
-    pub fn command_as(&self, client: &Client, rid: u64, body: FrameBody) {
+    pub(crate) fn command_as(&self, client: &Client, rid: u64, body: FrameBody) {
         let up = Up::Command { session: client.key, user: client.user.clone(), rid, body };
         self.router.submit(&mut vec![up]);
     }
 
-    pub async fn reply(&self, client: &Client, rid: u64) -> Result<FrameBody, pb::Error> {
+    pub(crate) async fn reply(&self, client: &Client, rid: u64) -> Result<FrameBody, pb::Error> {
         let body = self
             .wait(|edge| {
                 edge.told.get(&client.key)?.iter().find_map(|got| match got {
@@ -248,20 +248,20 @@ impl<S: Store> House<S> {
         }
     }
 
-    pub async fn ask(&self, client: &Client, body: FrameBody) -> Result<FrameBody, pb::Error> {
+    pub(crate) async fn ask(&self, client: &Client, body: FrameBody) -> Result<FrameBody, pb::Error> {
         let rid = self.command(client, body);
         self.reply(client, rid).await
     }
 
     /// Asks for something that is refused; gives the code.
-    pub async fn refused(&self, client: &Client, body: FrameBody) -> u32 {
+    pub(crate) async fn refused(&self, client: &Client, body: FrameBody) -> u32 {
         match self.ask(client, body.clone()).await {
             Err(error) => error.code,
             Ok(answer) => panic!("{body:?} was answered {answer:?}"),
         }
     }
 
-    pub async fn wait<T>(&self, look: impl Fn(&mut RecordedView<'_>) -> Option<T>) -> T {
+    pub(crate) async fn wait<T>(&self, look: impl Fn(&mut RecordedView<'_>) -> Option<T>) -> T {
         let wait = async {
             loop {
                 let news = self.edge.news.notified();
@@ -275,17 +275,17 @@ impl<S: Store> House<S> {
     }
 
     /// Waits until everything is done, flushed and told.
-    pub async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         self.router.close().await;
     }
 
     /// What a session was told so far, emptied.
-    pub fn told(&self, client: &Client) -> Vec<Got> {
+    pub(crate) fn told(&self, client: &Client) -> Vec<Got> {
         self.edge.recorded.lock().told.remove(&client.key).unwrap_or_default()
     }
 
     /// Pushes a session got, emptied with everything else it was told.
-    pub fn pushes(&self, client: &Client) -> Vec<FrameBody> {
+    pub(crate) fn pushes(&self, client: &Client) -> Vec<FrameBody> {
         let push = |got| match got {
             Got::Push(body) => Some(body),
             _ => None,
@@ -293,7 +293,7 @@ impl<S: Store> House<S> {
         self.told(client).into_iter().filter_map(push).collect()
     }
 
-    pub fn entries(&self, client: &Client) -> Vec<pb::Entry> {
+    pub(crate) fn entries(&self, client: &Client) -> Vec<pb::Entry> {
         let entry = |body| match body {
             FrameBody::Entry(entry) => Some(entry),
             _ => None,
@@ -301,45 +301,45 @@ impl<S: Store> House<S> {
         self.pushes(client).into_iter().filter_map(entry).collect()
     }
 
-    pub fn deliveries(&self) -> usize {
+    pub(crate) fn deliveries(&self) -> usize {
         self.edge.recorded.lock().deliveries
     }
 
-    pub fn joined(&self, client: &Client, conv: &str) -> bool {
+    pub(crate) fn joined(&self, client: &Client, conv: &str) -> bool {
         let topics = &self.edge.recorded.lock().topics;
         topics.get(&ConvId::new(conv).unwrap()).is_some_and(|joined| joined.contains(&client.key))
     }
 
-    pub async fn create(&self, client: &Client, create: pb::Create) -> pb::Conversation {
+    pub(crate) async fn create(&self, client: &Client, create: pb::Create) -> pb::Conversation {
         match self.ask(client, FrameBody::Create(create)).await {
             Ok(FrameBody::Conversation(made)) => made,
             other => panic!("{other:?}"),
         }
     }
 
-    pub async fn direct(&self, client: &Client, other: &str) -> String {
+    pub(crate) async fn direct(&self, client: &Client, other: &str) -> String {
         let create = pb::Create { kind: Kind::Direct.into(), members: vec![other.into()], ..pb::Create::default() };
         self.create(client, create).await.conv
     }
 
-    pub async fn group(&self, client: &Client, others: &[&str]) -> String {
+    pub(crate) async fn group(&self, client: &Client, others: &[&str]) -> String {
         let members = others.iter().map(|other| (*other).to_owned()).collect();
         let create = pb::Create { kind: Kind::Group.into(), name: "Birds".into(), members, open: false };
         self.create(client, create).await.conv
     }
 
-    pub async fn try_send(&self, client: &Client, send: pb::Send) -> Result<pb::Sent, pb::Error> {
+    pub(crate) async fn try_send(&self, client: &Client, send: pb::Send) -> Result<pb::Sent, pb::Error> {
         match self.ask(client, FrameBody::Send(send)).await? {
             FrameBody::Sent(sent) => Ok(sent),
             other => panic!("{other:?}"),
         }
     }
 
-    pub async fn send(&self, client: &Client, conv: &str, cmid: &str, body: &str) -> pb::Sent {
+    pub(crate) async fn send(&self, client: &Client, conv: &str, cmid: &str, body: &str) -> pb::Sent {
         self.try_send(client, sending(conv, cmid, body)).await.unwrap()
     }
 
-    pub async fn page(&self, client: &Client, conv: &str) -> Vec<pb::Entry> {
+    pub(crate) async fn page(&self, client: &Client, conv: &str) -> Vec<pb::Entry> {
         let history = pb::History { conv: conv.into(), after: Some(0), before: None, limit: 500 };
         match self.ask(client, FrameBody::History(history)).await {
             Ok(FrameBody::Page(page)) => page.entries,
@@ -347,7 +347,7 @@ impl<S: Store> House<S> {
         }
     }
 
-    pub async fn sync(&self, client: &Client, since: &str, limit: u32) -> pb::Changed {
+    pub(crate) async fn sync(&self, client: &Client, since: &str, limit: u32) -> pb::Changed {
         match self.ask(client, FrameBody::Sync(pb::Sync { since: since.into(), limit })).await {
             Ok(FrameBody::Changed(changed)) => changed,
             other => panic!("{other:?}"),
@@ -355,17 +355,17 @@ impl<S: Store> House<S> {
     }
 }
 
-pub fn sending(conv: &str, cmid: &str, body: &str) -> pb::Send {
+pub(crate) fn sending(conv: &str, cmid: &str, body: &str) -> pb::Send {
     pb::Send { conv: conv.into(), cmid: cmid.into(), body: text(body), attempt: 0, seen: None }
 }
 
-pub fn resending(conv: &str, cmid: &str, body: &str, seen: Option<u64>) -> pb::Send {
+pub(crate) fn resending(conv: &str, cmid: &str, body: &str, seen: Option<u64>) -> pb::Send {
     pb::Send { attempt: 1, seen, ..sending(conv, cmid, body) }
 }
 
 /// What [`House::wait`] looks at.
-pub struct RecordedView<'a> {
-    pub told: &'a HashMap<SessionKey, Vec<Got>>,
+pub(crate) struct RecordedView<'a> {
+    pub(crate) told: &'a HashMap<SessionKey, Vec<Got>>,
 }
 
 impl<'a> RecordedView<'a> {

@@ -320,6 +320,6 @@ async fn f07_many_senders_make_one_gapless_log_that_everybody_sees_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn f14_many_senders_on_the_embedded_store() {
     let dir = tempfile::tempdir().unwrap();
-    let store = EmbeddedStore::open(EmbeddedOptions::new(dir.path())).unwrap();
+    let store = EmbeddedStore::open(dir.path(), &EmbeddedOptions::default()).unwrap();
     many_senders(&House::over(Arc::new(store), RouterConfig::default())).await;
 }

@@ -66,8 +66,9 @@ pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
     let (client, mut events, mut state) = enter(&args).await?;
     let interactive = !args.json && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let result = async {
-        let found = partner::find(&client, &mut events, &args.target, interactive).await?;
+        // At once: whoever leaves while waiting for somebody comes back as the same guest.
         state.save(&client).await;
+        let found = partner::find(&client, &mut events, &args.target, interactive).await?;
         if interactive {
             screen::run(&client, &mut events, found.place, &mut state).await
         } else {
@@ -105,7 +106,10 @@ async fn enter(args: &ChatArgs) -> anyhow::Result<(Client, Events, State)> {
     let returning = !resume.token.is_empty();
     match connect(args, name, resume, &state).await {
         Err(ConnectError::Ended(EndReason::Refused(error))) if returning && is_stale(error.code) => {
-            eprintln!("The server does not know {name} of earlier any more ({}): you enter as a new guest.", error.message);
+            eprintln!(
+                "The server does not know {name} of earlier any more ({}): you enter as a new guest.",
+                error.message
+            );
             state.forget()?;
             let (client, events) = connect(args, name, Resume::default(), &state).await.map_err(explain)?;
             Ok((client, events, state))
@@ -130,7 +134,9 @@ const fn is_stale(code: u32) -> bool {
 fn explain(error: ConnectError) -> anyhow::Error {
     match error {
         ConnectError::Failed { url, reason } => {
-            anyhow::anyhow!("no server answers at {url}: {reason} (start one with `roost serve`, or name it with --server)")
+            anyhow::anyhow!(
+                "no server answers at {url}: {reason} (start one with `roost serve`, or name it with --server)"
+            )
         }
         error => error.into(),
     }

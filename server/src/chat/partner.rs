@@ -124,7 +124,10 @@ async fn person(
             Choice::Several(users) => bail!("{}", list(to, &users)),
             Choice::None if !std::mem::replace(&mut told, true) => {
                 let leave = if interactive { " (Ctrl-C leaves)" } else { "" };
-                eprintln!("Nobody is called {} yet. Waiting until somebody of that name comes…{leave}", text::safe_line(to));
+                eprintln!(
+                    "Nobody is called {} yet. Waiting until somebody of that name comes…{leave}",
+                    text::safe_line(to)
+                );
             }
             Choice::None => {}
         }

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use crossterm::event::{DisableBracketedPaste, DisableFocusChange, EnableBracketedPaste, EnableFocusChange};
-use crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode, enable_raw_mode,
-};
+use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, SetTitle, disable_raw_mode, enable_raw_mode};
 use crossterm::{execute, queue};
 use roost_client::{Client, Event, Events, RequestError};
 use roost_wire::limits::TEXT_BYTES_MAX;
@@ -193,7 +191,9 @@ impl Screen {
             Found::Page(Ok(page)) => {
                 self.loading = false;
                 self.talk.at_start = page.entries.first().is_none_or(|entry| entry.seq <= 1);
-                page.entries.into_iter().for_each(|entry| drop(self.talk.entry(entry)));
+                for entry in page.entries {
+                    self.talk.entry(entry);
+                }
                 self.mark_read();
                 self.name_somebody();
             }

@@ -290,7 +290,8 @@ impl Talk {
 
     /// How far all the others are.
     fn tick(&self, seq: Seq) -> Tick {
-        let mut others = self.place.others.iter().map(|user| self.marks.get(user.as_str()).copied().unwrap_or_default());
+        let mut others =
+            self.place.others.iter().map(|user| self.marks.get(user.as_str()).copied().unwrap_or_default());
         if self.place.others.is_empty() {
             return Tick::Sent;
         }
@@ -324,8 +325,8 @@ const fn role(role: Role) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use roost_wire::pb::{Body, Typing};
     use roost_wire::ConvId;
+    use roost_wire::pb::{Body, Typing};
 
     use super::*;
 
@@ -359,9 +360,8 @@ mod tests {
         assert_eq!(ticks(&talk), [Some(Tick::Waiting)]);
         assert!(!talk.entry(entry(1, "u_ada", &cmid.to_string(), "hi")), "one's own is no news");
         assert_eq!(ticks(&talk), [Some(Tick::Sent)]);
-        let receipt = |delivered, read| {
-            Event::Receipt(Receipt { conv: "c_1".into(), user: "u_bob".into(), delivered, read })
-        };
+        let receipt =
+            |delivered, read| Event::Receipt(Receipt { conv: "c_1".into(), user: "u_bob".into(), delivered, read });
         talk.event(receipt(1, 0), now);
         assert_eq!(ticks(&talk), [Some(Tick::Delivered)]);
         talk.event(receipt(1, 1), now);

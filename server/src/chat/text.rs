@@ -78,7 +78,8 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
 /// A time of day, with the date if it is another day than `now_ms`; both in ms since the Unix epoch.
 pub(crate) fn clock(ms: u64, now_ms: u64) -> String {
     let zoned = |ms: u64| {
-        let timestamp = Timestamp::from_millisecond(i64::try_from(ms).unwrap_or(i64::MAX)).unwrap_or(Timestamp::UNIX_EPOCH);
+        let timestamp =
+            Timestamp::from_millisecond(i64::try_from(ms).unwrap_or(i64::MAX)).unwrap_or(Timestamp::UNIX_EPOCH);
         timestamp.to_zoned(TimeZone::system())
     };
     let (at, now) = (zoned(ms), zoned(now_ms));

@@ -43,7 +43,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: PublishArgs) -> anyhow::Result<()> {
     let token = match args.token {
         Some(token) => token,
-        None => key::mint(&key::read(&key::path(&args.data))?, key::service(), "", Scope::Service, Duration::from_secs(60))?,
+        None => {
+            key::mint(&key::read(&key::path(&args.data))?, key::service(), "", Scope::Service, Duration::from_secs(60))?
+        }
     };
     let body = json!({"channel": args.channel, "body": {"text": args.text}}).to_string();
     let (status, answer) = tokio::time::timeout(ANSWER_WITHIN, post(&args.server, &token, body))

@@ -38,7 +38,10 @@ impl Server {
         let data = folder.join("data");
         let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"];
         args.extend(["--data", data.to_str().unwrap(), "--ready-file", ready.to_str().unwrap()]);
-        args.extend(["--drain-window", "200ms", "--drain-deadline", "1s"]);
+        args.extend(["--drain-window", "200ms"]);
+        if !flags.contains(&"--drain-deadline") {
+            args.extend(["--drain-deadline", "1s"]);
+        }
         args.extend(flags);
         let mut child = roost(&args).stdout(Stdio::null()).spawn().expect("the binary is built");
         let began = Instant::now();

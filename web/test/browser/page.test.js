@@ -105,6 +105,7 @@ test("f06_a_forgotten_name_is_entered_afresh", async () => {
   await page.click("dialog .danger");
   await page.waitForSelector("#enter:not([hidden])");
   assert.equal(await page.locator(".offered .chip").count(), 0);
+  assert.deepEqual(await page.evaluate(() => Object.keys(localStorage)), [], "nothing of it stays");
   await enter(page, null, "Ada F");
   assert.notEqual(await userOf(page, "Ada F"), before);
   await page.context().close();

@@ -98,7 +98,9 @@ fn head(talk: &Talk, width: usize, loading: bool) -> Row {
         Link::Up => ("connected".to_owned(), Color::DarkGrey),
         Link::Down { retry_at, .. } => {
             let left = retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs());
-            let when = left.map_or(String::new(), |seconds| if seconds == 0 { ", trying…".into() } else { format!(", next try in {seconds} s") });
+            let when = left.map_or(String::new(), |seconds| {
+                if seconds == 0 { ", trying…".into() } else { format!(", next try in {seconds} s") }
+            });
             (format!("not connected{when}"), Color::Yellow)
         }
     };
