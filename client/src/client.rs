@@ -99,8 +99,7 @@ impl Client {
         let state = match self.commands.try_send(Command::Send { record, reply }) {
             Ok(()) => State::Waiting(answer),
             Err(mpsc::error::TrySendError::Full(_)) => {
-                let full = SendError::OutboxFull { entries_max: COMMANDS_QUEUED_MAX, bytes_max: 0 };
-                State::Failed(Some(full))
+                State::Failed(Some(SendError::QueueFull { max: COMMANDS_QUEUED_MAX }))
             }
             Err(mpsc::error::TrySendError::Closed(_)) => State::Failed(Some(SendError::Ended)),
         };

@@ -54,6 +54,12 @@ pub enum SendError {
         /// `Config::outbox_bytes_max`.
         bytes_max: usize,
     },
+    /// The client has not taken as many messages yet as may be handed to it at once: let it run.
+    #[error("too many messages at once (limit {max})")]
+    QueueFull {
+        /// Messages and other commands.
+        max: usize,
+    },
     /// The text is longer than `limits::TEXT_BYTES_MAX`.
     #[error("a text of {bytes} B exceeds the limit of {max} B")]
     TooLarge {

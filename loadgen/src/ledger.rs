@@ -86,6 +86,15 @@ impl Evidence {
         &self.heads
     }
 
+    /// How many messages were acknowledged in each conversation.
+    pub(crate) fn acknowledged_by_conversation(&self) -> HashMap<Conv, u64> {
+        let mut counts = HashMap::new();
+        for (conv, ..) in &self.acks {
+            *counts.entry(*conv).or_default() += 1;
+        }
+        counts
+    }
+
     /// Whether some reader found that the log skips this entry.
     pub(crate) fn is_absent(&self, conv: Conv, seq: u64) -> bool {
         self.absent.contains(&(conv, seq))

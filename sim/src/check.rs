@@ -66,12 +66,12 @@ impl Model {
         !self.violations.is_empty()
     }
 
-    pub(crate) fn acknowledged(&mut self, cmid: String, text: &str, sent: &pb::Sent) {
+    pub(crate) fn acknowledged(&mut self, cmid: &str, text: &str, sent: &pb::Sent) {
         let Ok(conv) = ConvId::new(&sent.conv) else {
             return self.violated(format!("SENT of {cmid} names no conversation: {}", sent.conv));
         };
         let now = (conv, sent.seq, text.to_owned());
-        if let Some(before) = self.acknowledged.insert(cmid.clone(), now.clone())
+        if let Some(before) = self.acknowledged.insert(cmid.to_owned(), now.clone())
             && before != now
         {
             self.violated(format!("{cmid} was acknowledged as {before:?}, then as {now:?}"));
@@ -182,7 +182,7 @@ mod tests {
         let mut model = Model::default();
         for (cmid, seq) in promised {
             let sent = pb::Sent { conv: "c_1".into(), seq: *seq, ts: 1, dup: false };
-            model.acknowledged((*cmid).to_owned(), &format!("text of {cmid}"), &sent);
+            model.acknowledged(cmid, &format!("text of {cmid}"), &sent);
         }
         for entry in view {
             model.shown(0, entry.clone());

@@ -357,7 +357,7 @@ impl World {
                     Ok(sent) => {
                         self.note(&format!("{number} has SENT {} {}", sent.conv, sent.seq));
                         let text = record.map(|record| record.text).unwrap_or_default();
-                        self.model.acknowledged(cmid.to_string(), &text, &sent);
+                        self.model.acknowledged(&cmid.to_string(), &text, &sent);
                     }
                     Err(error) => self.model.violated(format!("person {number}: {cmid} was refused: {error}")),
                 }

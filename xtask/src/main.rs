@@ -50,7 +50,9 @@ enum Command {
     },
     /// Criterion benches, then Roost against the baseline server; results go to benches/results
     Bench {
-        /// Fewer rounds: to see that it works
+        /// criterion, compare; none for both
+        parts: Vec<bench::Part>,
+        /// One small round: to see that it works. Its figures are not kept
         #[arg(long)]
         quick: bool,
     },
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { parts } => check::run(&mut steps, &parts),
         Command::Test { parts } => test::run(&mut steps, &parts),
-        Command::Bench { quick } => bench::run(&mut steps, quick),
+        Command::Bench { parts, quick } => bench::run(&mut steps, &parts, quick),
         Command::Metrics => metrics::write(),
     };
     steps.summary();

@@ -20,7 +20,6 @@ fn quick() -> Config {
         backoff_base: Duration::from_millis(20),
         gap_grace: Duration::from_millis(5),
         marks_after: Duration::from_millis(5),
-        answer_within: Duration::from_millis(300),
         ..Config::default()
     }
 }
@@ -116,10 +115,12 @@ async fn f38_what_was_missed_while_away_is_fetched() {
 async fn f38_a_half_open_connection_is_noticed_and_replaced() {
     // The first connection swallows everything after WELCOME.
     let server = TestServer::start(Behaviour { first_is_deaf: true, ..Behaviour::default() }).await;
-    let (client, mut events) = client(&server).await;
+    let config = Config { answer_within: Duration::from_millis(300), ..quick() };
+    let (client, mut events) =
+        Client::builder(&server.url()).guest("Ada").config(config).connect().await.expect("connects");
     assert_eq!(client.send(&conv(), "hello").await.map(|sent| sent.seq), Ok(1));
     assert_eq!(texts(&mut events, 1).await, ["hello"]);
-    assert_eq!(server.connections(), 2);
+    assert!(server.connections() >= 2);
 }
 
 #[tokio::test]

@@ -180,6 +180,8 @@ impl TestServer {
 
 async fn serve(stream: TcpStream, logs: &Mutex<Logs>, behaviour: Behaviour, deaf: bool) {
     let mut encoding = Encoding::Json;
+    // The type is tungstenite's.
+    #[allow(clippy::result_large_err)]
     let upgrade = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
         if let Some(asked) = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok()) {
             encoding = Encoding::from_subprotocol(asked).expect("one of ours");

@@ -134,6 +134,7 @@ pub(crate) enum Done {
 /// What was measured in an interval, a second or less.
 #[derive(Debug)]
 pub(crate) struct Tick {
+    pub thread: u32,
     pub recorder: Recorder,
     /// Sessions live here at its end.
     pub live: u64,

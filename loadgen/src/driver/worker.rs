@@ -262,6 +262,7 @@ impl Worker {
             self.next_tick_ns = self.next_tick_ns.min(start);
         }
         let tick = Tick {
+            thread: self.number,
             recorder: std::mem::take(&mut self.recorder),
             live: self.live,
             second,

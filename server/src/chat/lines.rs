@@ -18,6 +18,9 @@ const LINES_QUEUED_MAX: usize = 64;
 /// Messages that may wait for their acknowledgement; the input waits above it.
 const SENDS_MAX: usize = 200;
 
+/// Names that are kept.
+const NAMES_MAX: usize = 10_000;
+
 /// Sends every line of the input and waits for the acknowledgements, printing what arrives meanwhile.
 pub(crate) async fn run(
     client: &Client,
@@ -28,8 +31,9 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     let Found { place, early } = found;
     let me = client.me().map(|(user, _)| user.to_string()).context("not connected")?;
-    let printer = Printer { json, me, conv: place.conv.to_string(), names: place.names.clone() };
+    let mut printer = Printer { json, me, conv: place.conv.to_string(), names: place.names.clone() };
     for event in &early {
+        printer.name(client, event).await;
         printer.event(event)?;
     }
     let mut input = read_lines();
@@ -49,7 +53,10 @@ pub(crate) async fn run(
             },
             event = events.recv() => match event {
                 Some(Event::Ended(reason)) => return Err(reason.into()),
-                Some(event) => printer.event(&event)?,
+                Some(event) => {
+                    printer.name(client, &event).await;
+                    printer.event(&event)?;
+                }
                 None => bail!("the connection has ended"),
             },
         }
@@ -82,6 +89,20 @@ struct Printer {
 impl Printer {
     fn sent(&self, sent: &pb::Sent) -> anyhow::Result<()> {
         if self.json { print(&json!({ "sent": sent }).to_string()) } else { Ok(()) }
+    }
+
+    /// Asks for the name of somebody who wrote and is no listed member.
+    async fn name(&mut self, client: &Client, event: &Event) {
+        let Event::Entry(entry) = event else { return };
+        if self.json || entry.conv != self.conv || entry.from == self.me || self.names.contains_key(&entry.from) {
+            return;
+        }
+        let found = client.search(&entry.from, 1).await.unwrap_or_default();
+        // Nobody knows: the id has to do.
+        let name = found.into_iter().find(|user| user.user == entry.from).map(|user| user.name).unwrap_or_default();
+        if self.names.len() < NAMES_MAX {
+            self.names.insert(entry.from.clone(), name);
+        }
     }
 
     fn event(&self, event: &Event) -> anyhow::Result<()> {

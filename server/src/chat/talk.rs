@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use roost_client::{Cmid, Event};
-use roost_wire::pb::{Entry, EventKind, Kind, Receipt, Role, UserPresence};
+use roost_wire::pb::{Entry, EventKind, Kind, Receipt, Role, Row, UserPresence};
 use roost_wire::{Seq, UserId};
 
 use super::partner::Place;
@@ -16,6 +16,8 @@ const ERROR_FOR: Duration = Duration::from_secs(5);
 const TYPING_FOR: Duration = Duration::from_secs(6);
 /// Entries kept; older ones come back by paging up.
 const ENTRIES_MAX: usize = 5000;
+/// Other conversations whose names are kept.
+const ELSEWHERE_MAX: usize = 1000;
 /// Notes kept.
 const NOTES_MAX: usize = 200;
 
@@ -62,6 +64,8 @@ pub(crate) struct Talk {
     marks: BTreeMap<String, Mark>,
     typing: BTreeMap<String, Instant>,
     presence: BTreeMap<String, (bool, u64)>,
+    /// Other conversations that were heard of: how to call them, and whether news was told.
+    elsewhere: BTreeMap<String, (String, bool)>,
     pub(crate) link: Link,
     error: Option<(String, Instant)>,
     /// The beginning of the log is loaded.
@@ -80,6 +84,7 @@ impl Talk {
             marks: BTreeMap::new(),
             typing: BTreeMap::new(),
             presence: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
             link: Link::Up,
             error: None,
             at_start: false,
@@ -154,7 +159,9 @@ impl Talk {
                 self.typing.clear();
                 self.link = Link::Down { retry_at: retry_in.map(|retry_in| now + retry_in), reason };
             }
+            Event::Entry(entry) if entry.conv != self.place.conv.as_str() => self.news_elsewhere(&entry),
             Event::Entry(entry) => return self.entry(entry),
+            Event::Conversations(rows) => rows.iter().for_each(|row| self.heard_of(row)),
             Event::Skipped { conv, from, to } if conv == self.place.conv => {
                 self.note(format!("Entries {from} to {to} are not shown; /history may have them."));
             }
@@ -171,6 +178,28 @@ impl Talk {
             _ => {}
         }
         false
+    }
+
+    fn heard_of(&mut self, row: &Row) {
+        let name = match &row.peer {
+            Some(peer) => text::safe_line(&peer.name),
+            None => text::safe_line(&row.name),
+        };
+        if self.elsewhere.len() < ELSEWHERE_MAX || self.elsewhere.contains_key(&row.conv) {
+            self.elsewhere.entry(row.conv.clone()).or_default().0 = name;
+        }
+    }
+
+    /// Somebody wrote in another conversation: told once for each.
+    fn news_elsewhere(&mut self, entry: &Entry) {
+        let said = entry.body.as_ref().is_some_and(|body| body.event.is_none());
+        let Some((name, told)) = self.elsewhere.get_mut(&entry.conv) else { return };
+        if entry.from == self.me || !said || std::mem::replace(told, true) {
+            return;
+        }
+        let note =
+            format!("News in another conversation, {name}: roost chat … --conv {}", text::safe_line(&entry.conv));
+        self.note(note);
     }
 
     fn receipt(&mut self, receipt: &Receipt) {
@@ -398,9 +427,15 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_other_conversations_are_not_shown() {
-        let mut talk = talk();
-        assert!(!talk.entry(Entry { conv: "c_2".into(), ..entry(1, "u_bob", "b", "x") }));
-        assert!(talk.lines().is_empty());
+    fn entries_of_other_conversations_are_not_shown_but_told_once() {
+        let (mut talk, now) = (talk(), Instant::now());
+        let row = Row { conv: "c_2".into(), name: "Birds".into(), ..Row::default() };
+        talk.event(Event::Conversations(vec![row]), now);
+        for seq in 1..=2 {
+            let news = Entry { conv: "c_2".into(), ..entry(seq, "u_bob", "b", "x") };
+            assert!(!talk.event(Event::Entry(news), now));
+        }
+        let [Line::Note(note)] = &talk.lines()[..] else { panic!("one line") };
+        assert!(note.contains("Birds") && note.ends_with("--conv c_2"), "{note}");
     }
 }

@@ -1,0 +1,355 @@
+//! One run from beginning to end: connect, make conversations, load, wait, look into the logs.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roost_wire::Seq;
+
+use crate::client::Names;
+use crate::clock::{Clock, ns};
+use crate::driver::{Command, Credentials, Done, Note, Shared, Target, Threads, Tick};
+use crate::host::process::Reading;
+use crate::interrupt::Interrupt;
+use crate::ledger::{self, Judgement};
+use crate::plan::{Kind, Plan};
+use crate::progress::{Progress, Standing};
+use crate::recorder::Recorder;
+use crate::report::series::Series;
+use crate::scenario::{Load, Protocol, Scenario};
+
+/// How long to wait for the first sign of a server.
+const PROBE_WITHIN: Duration = Duration::from_secs(3);
+/// How long sessions rest before their memory is looked at.
+const REST: Duration = Duration::from_millis(1500);
+/// How long reading the logs may take.
+const VERIFY_WITHIN: Duration = Duration::from_secs(60);
+/// Between the order to load and its first intended time.
+const RUN_UP: Duration = Duration::from_millis(50);
+/// How often a waiting run looks for Ctrl-C.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What to run, and against what.
+pub(crate) struct Job {
+    pub scenario: Scenario,
+    pub target: Target,
+    pub credentials: Credentials,
+    pub threads: u32,
+    /// The server's process, if it is on this host and known.
+    pub server_pid: Option<u32>,
+}
+
+/// What came of it.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub total: Recorder,
+    pub series: Series,
+    /// Clients that became sessions.
+    pub entered: u64,
+    /// Sessions live when the load was over.
+    pub held: u64,
+    pub unanswered: u64,
+    /// Entries that some session still lacked when pushes had had their time, and after reading the log.
+    pub missing_pushes: u64,
+    pub missing: u64,
+    pub judgement: Judgement,
+    /// Deliveries that follow from what was acknowledged.
+    pub expected: u64,
+    /// How connections ended that did not end by our will.
+    pub ends: BTreeMap<String, u64>,
+    pub before: Reading,
+    pub connected: Reading,
+    pub load_begin: Reading,
+    pub load_end: Reading,
+    /// From the first intended time to the last answer.
+    pub load_time: Duration,
+    /// CPU time of all threads of the generator meanwhile.
+    pub generator_cpu_ns: u64,
+    pub interrupted: bool,
+}
+
+/// Why there is nothing to report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    /// No session came about; the text says why.
+    #[error("{0}")]
+    Unreachable(String),
+    /// This machine lacks something.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Somebody asked to stop.
+struct Stopped;
+
+struct Run<'a> {
+    shared: Arc<Shared>,
+    threads: Threads,
+    progress: &'a mut Progress,
+    interrupt: &'a Interrupt,
+    /// How many interrupts were obeyed.
+    obeyed: usize,
+    live: Vec<u64>,
+    told_at: Instant,
+    names: Arc<Names>,
+    /// Highest acknowledged seq of each conversation.
+    heads: Vec<Seq>,
+    outcome: Outcome,
+}
+
+/// Runs a job.
+pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
+    let Job { scenario, target, credentials, threads, server_pid } = job;
+    TcpStream::connect_timeout(&target.address, PROBE_WITHIN)
+        .map_err(|error| RunError::Unreachable(format!("cannot connect to {}: {error}", target.host)))?;
+    let plan = Plan::draw(&scenario);
+    let shared = Arc::new(Shared { scenario, plan, clock: Clock::start(), target, credentials, threads });
+    let before = Reading::take(server_pid);
+    let mut run = Run {
+        threads: Threads::start(&shared)?,
+        shared,
+        progress,
+        interrupt,
+        obeyed: interrupt.count(),
+        live: vec![0; threads as usize],
+        told_at: Instant::now(),
+        names: Arc::default(),
+        heads: Vec::new(),
+        outcome: Outcome { before, ..Outcome::default() },
+    };
+    run.go(server_pid)?;
+    Ok(run.finish())
+}
+
+impl Run<'_> {
+    fn go(&mut self, server_pid: Option<u32>) -> Result<(), RunError> {
+        self.progress.phase("connecting");
+        let clients = self.shared.scenario.clients as usize;
+        let mut users = vec![String::new(); clients];
+        let Ok(done) = self.order(&Command::Connect) else { return Ok(()) };
+        for done in done {
+            let Done::Connected { users: entered } = done else { continue };
+            self.outcome.entered += entered.len() as u64;
+            for (client, user) in entered {
+                users[client as usize] = user;
+            }
+        }
+        if self.outcome.entered == 0 {
+            let most = self.outcome.ends.iter().max_by_key(|(_, count)| **count);
+            let why = most.map_or("no client could connect", |(why, _)| why);
+            let text = format!("no session at {}: {why}", self.shared.target.host);
+            self.abandon();
+            return Err(RunError::Unreachable(text));
+        }
+        if self.rest(REST).is_err() {
+            return Ok(());
+        }
+        self.outcome.connected = Reading::take(server_pid);
+        if !self.shared.plan.conversations.is_empty() && self.prepare(users).is_err() {
+            return Ok(());
+        }
+        self.load(server_pid);
+        self.outcome.held = self.live.iter().sum();
+        let settled = self.settle(server_pid);
+        if settled.is_ok() && self.shared.scenario.protocol == Protocol::Roost {
+            let _ = self.verify();
+        }
+        Ok(())
+    }
+
+    /// Makes the conversations.
+    fn prepare(&mut self, users: Vec<String>) -> Result<(), Stopped> {
+        self.progress.phase("making conversations");
+        let mut ids = vec![String::new(); self.shared.plan.conversations.len()];
+        if self.shared.scenario.protocol == Protocol::Roost {
+            for done in self.order(&Command::Create(Arc::new(users)))? {
+                let Done::Created { ids: made } = done else { continue };
+                for (conv, id) in made {
+                    ids[conv as usize] = id;
+                }
+            }
+        }
+        self.names = Arc::new(Names::new(ids));
+        self.order(&Command::Join(Arc::clone(&self.names)))?;
+        Ok(())
+    }
+
+    fn load(&mut self, server_pid: Option<u32>) {
+        self.progress.phase("load");
+        self.outcome.load_begin = Reading::take(server_pid);
+        let start_ns = self.shared.clock.now_ns() + ns(RUN_UP);
+        let loaded = self.order(&Command::Load { start_ns });
+        if matches!(self.shared.scenario.load, Load::Idle { .. }) {
+            // The longer they have been idle, the better it is known.
+            self.outcome.connected = Reading::take(server_pid);
+        }
+        if loaded.is_err() {
+            self.progress.phase("stopping; once more to stop at once");
+        }
+        let deadline_ns = self.after(self.shared.scenario.grace);
+        self.heads = vec![0; self.shared.plan.conversations.len()];
+        let drained = self.order(&Command::Drain { deadline_ns }).unwrap_or_default();
+        self.outcome.load_time = Duration::from_nanos(self.shared.clock.now_ns().saturating_sub(start_ns));
+        for done in drained {
+            let Done::Drained { heads, unanswered, cpu_ns } = done else { continue };
+            self.outcome.unanswered += unanswered;
+            self.outcome.generator_cpu_ns += cpu_ns;
+            for (conv, head) in heads {
+                if let Some(highest) = self.heads.get_mut(conv as usize) {
+                    *highest = head.max(*highest);
+                }
+            }
+        }
+    }
+
+    /// Lets deliveries finish.
+    fn settle(&mut self, server_pid: Option<u32>) -> Result<(), Stopped> {
+        self.progress.phase("waiting for deliveries");
+        let deadline_ns = self.after(self.shared.scenario.grace);
+        let heads = Arc::new(self.heads.clone());
+        let settled = self.order(&Command::Settle { heads, deadline_ns });
+        self.outcome.load_end = Reading::take(server_pid);
+        for done in settled? {
+            if let Done::Settled { missing } = done {
+                self.outcome.missing_pushes += missing;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the logs.
+    fn verify(&mut self) -> Result<(), Stopped> {
+        self.progress.phase("reading the logs");
+        let deadline_ns = self.after(VERIFY_WITHIN);
+        for done in self.order(&Command::Verify { deadline_ns })? {
+            if let Done::Verified { missing } = done {
+                self.outcome.missing += missing;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the threads and puts together what they know.
+    fn finish(mut self) -> Outcome {
+        let evidence = self.abandon();
+        let plan = &self.shared.plan;
+        let fan_out = |conv: u32| match &plan.conversations[conv as usize] {
+            planned if planned.kind == Kind::Channel => planned.members.len() as u64,
+            planned => planned.members.len() as u64 - 1,
+        };
+        self.outcome.expected = match self.shared.scenario.protocol {
+            Protocol::Roost => {
+                let acks = evidence.iter().flat_map(ledger::Evidence::acknowledged_by_conversation);
+                acks.map(|(conv, count)| count * fan_out(conv)).sum()
+            }
+            Protocol::Plain => self.outcome.total.counts.sent * self.outcome.entered,
+        };
+        self.outcome.judgement = ledger::judge(evidence, |conv| self.names.id(conv).to_owned());
+        self.threads.join();
+        self.outcome.series.close();
+        self.outcome
+    }
+
+    /// Tells the threads to end, whatever they are doing, and waits until they have.
+    fn abandon(&mut self) -> Vec<ledger::Evidence> {
+        self.threads.tell(&Command::Finish);
+        let mut evidence = Vec::new();
+        while evidence.len() < self.threads.len() {
+            match self.threads.note(LOOK_EVERY) {
+                Some(Note::Done(Done::Finished(part))) => evidence.push(*part),
+                Some(Note::Tick(tick)) => self.tick(*tick),
+                Some(Note::Done(_)) | None => {}
+            }
+        }
+        evidence
+    }
+
+    /// Gives an order to all threads and waits until each has done it.
+    fn order(&mut self, command: &Command) -> Result<Vec<Done>, Stopped> {
+        self.threads.tell(command);
+        let mut done = Vec::new();
+        while done.len() < self.threads.len() {
+            match self.threads.note(LOOK_EVERY) {
+                Some(Note::Done(what)) if answers(command, &what) => done.push(what),
+                // Of an order that was stopped.
+                Some(Note::Done(_)) => {}
+                Some(Note::Tick(tick)) => self.tick(*tick),
+                None => {}
+            }
+            self.look()?;
+        }
+        Ok(done)
+    }
+
+    fn rest(&mut self, time: Duration) -> Result<(), Stopped> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            if let Some(Note::Tick(tick)) = self.threads.note(LOOK_EVERY) {
+                self.tick(*tick);
+            }
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<(), Stopped> {
+        let asked = self.interrupt.count();
+        if asked > self.obeyed {
+            self.obeyed = asked;
+            self.outcome.interrupted = true;
+            return Err(Stopped);
+        }
+        Ok(())
+    }
+
+    fn after(&self, time: Duration) -> u64 {
+        self.shared.clock.now_ns() + ns(time)
+    }
+
+    fn tick(&mut self, tick: Tick) {
+        self.live[tick.thread as usize] = tick.live;
+        for (why, count) in tick.closes {
+            *self.outcome.ends.entry(why).or_default() += count;
+        }
+        self.outcome.total.merge(&tick.recorder);
+        if let Some(second) = tick.second {
+            self.outcome.series.add(second, tick.recorder);
+        }
+        if self.told_at.elapsed() >= Duration::from_millis(900) {
+            self.told_at = Instant::now();
+            self.tell(tick.second);
+        }
+    }
+
+    fn tell(&self, second: Option<u64>) {
+        let hold = self.shared.scenario.load.hold().as_secs_f64().ceil() as u64;
+        let last = second.and_then(|second| self.outcome.series.peek(second));
+        let counts = last.map(|recorder| recorder.counts).unwrap_or_default();
+        self.progress.tell(&Standing {
+            live: self.live.iter().sum(),
+            wanted: self.shared.scenario.clients.into(),
+            sent: counts.sent,
+            acknowledged: counts.acknowledged,
+            delivered: counts.delivered,
+            delivery_p99_us: last.filter(|_| counts.delivered > 0).map(|last| last.delivery.value_at_quantile(0.99)),
+            errors: self.outcome.total.errors.values().sum(),
+            second: second.filter(|second| *second < hold).map(|second| (second + 1, hold)),
+        });
+    }
+}
+
+/// Whether `done` is what the order asked for.
+const fn answers(command: &Command, done: &Done) -> bool {
+    matches!(
+        (command, done),
+        (Command::Connect, Done::Connected { .. })
+            | (Command::Create(_), Done::Created { .. })
+            | (Command::Join(_), Done::Joined)
+            | (Command::Load { .. }, Done::Loaded)
+            | (Command::Drain { .. }, Done::Drained { .. })
+            | (Command::Settle { .. }, Done::Settled { .. })
+            | (Command::Verify { .. }, Done::Verified { .. })
+            | (Command::Finish, Done::Finished(_))
+    )
+}

@@ -1,0 +1,166 @@
+//! A server of our own: this binary again, as a child process, so that what it uses can be told apart from us.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use roost_storage::EmbeddedStore;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+/// First argument that makes this binary be the `roost` binary.
+pub(crate) const AS_ROOST: &str = "__roost";
+/// How long the server may take to start.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long it may take to stop before it is killed.
+const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// The names of data directories begin with this; the process id of their maker follows.
+const FOLDER: &str = "server-data-";
+
+/// A running server and its data, which is removed with it.
+pub(crate) struct OwnServer {
+    child: Child,
+    folder: PathBuf,
+    pub listen: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// What the server writes once it is ready.
+#[derive(Deserialize)]
+struct Ready {
+    listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl OwnServer {
+    /// Starts a server with its data below `out`, which should be on a real disk: sends are as fast as its fsync.
+    pub(crate) fn start(out: &Path) -> anyhow::Result<Self> {
+        remove_stale(out);
+        let folder = out.join(format!("{FOLDER}{}", std::process::id()));
+        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let ready = folder.join("ready.json");
+        let log = std::fs::File::create(folder.join("server.log")).context("cannot make the server's log")?;
+        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+        command
+            .args([AS_ROOST, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"])
+            // The run decides how much is sent.
+            .args(["--sends-per-second", "0", "--drain-window", "0s", "--drain-deadline", "1s"])
+            .arg("--data")
+            .arg(folder.join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("ROOST_") {
+                command.env_remove(name);
+            }
+        }
+        // Ctrl-C in the terminal is for us; the server ends when we have measured it.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().context("cannot start a server")?;
+        let unset = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { child, folder, listen: unset, admin: unset };
+        let told = server.wait_until_ready(&ready)?;
+        (server.listen, server.admin) = (told.listen, told.admin);
+        Ok(server)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The key that signs its tokens.
+    pub(crate) fn token_key(&self) -> PathBuf {
+        EmbeddedStore::secret_path(&self.data(), "token-key")
+    }
+
+    /// Whether it is still there.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn wait_until_ready(&mut self, ready: &Path) -> anyhow::Result<Ready> {
+        let began = Instant::now();
+        loop {
+            if let Ok(line) = std::fs::read_to_string(ready) {
+                return serde_json::from_str(&line).context("the server told something strange when it was ready");
+            }
+            if let Some(status) = self.child.try_wait().context("cannot look after the server")? {
+                let log = std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
+                bail!("the server did not start ({status}):\n{}", log.trim_end());
+            }
+            if began.elapsed() > READY_WITHIN {
+                bail!("the server was not ready within {} s", READY_WITHIN.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.has_ended() {
+            return;
+        }
+        // Ours by its id, and not waited for yet: the id cannot be another's.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let began = Instant::now();
+        while !self.has_ended() {
+            if began.elapsed() > STOP_WITHIN {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        self.stop();
+        // What cannot be removed now is removed by the next run.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes data directories of runs that were killed.
+fn remove_stale(out: &Path) {
+    let Ok(entries) = std::fs::read_dir(out) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(FOLDER)?.parse::<i32>().ok());
+        let alive = |pid: i32| Pid::from_raw(pid).is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok());
+        if pid.is_some_and(|pid| pid > 0 && !alive(pid)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_dead_runs_left_is_removed() {
+        let out = tempfile::tempdir().unwrap();
+        let folder = |name: String| {
+            let path = out.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        // Process ids end far below.
+        let stale = folder(format!("{FOLDER}{}", i32::MAX));
+        let ours = folder(format!("{FOLDER}{}", std::process::id()));
+        let other = folder("server-data-mine".into());
+        remove_stale(out.path());
+        assert!(!stale.exists() && ours.exists() && other.exists());
+    }
+}

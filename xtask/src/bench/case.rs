@@ -1,0 +1,92 @@
+//! What is measured, and how `roost-load` is asked to.
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::server::Kind;
+
+/// A figure that a run of `roost-load` gives.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    /// As the results call it, with its unit.
+    pub(crate) name: &'static str,
+    /// What it is, for people.
+    pub(crate) what: &'static str,
+    /// The servers it is measured on; the first is compared with the second.
+    pub(crate) servers: &'static [Kind],
+    /// Whether more is better.
+    pub(crate) more_is_better: bool,
+    /// Decimals worth showing.
+    pub(crate) decimals: usize,
+    /// Arguments of `roost-load`.
+    args: &'static [&'static str],
+    /// The same, smaller.
+    quick_args: &'static [&'static str],
+    read: fn(&Value) -> Option<f64>,
+}
+
+/// Every case, in the order of a round.
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "idle_user_bytes_per_connection",
+        what: "user-space bytes per idle connection",
+        servers: &[Kind::Roost, Kind::Baseline],
+        more_is_better: false,
+        decimals: 0,
+        args: &["idle", "--clients", "10000", "--for", "10s"],
+        quick_args: &["idle", "--clients", "1000", "--for", "2s"],
+        read: |report| report.pointer("/server/user_bytes_per_session")?.as_f64(),
+    },
+    Case {
+        name: "broadcast_deliveries_per_cpu_second",
+        what: "broadcast deliveries of 128 B per CPU-second of the server",
+        servers: &[Kind::Roost, Kind::Baseline],
+        more_is_better: true,
+        decimals: 0,
+        args: &["broadcast", "--clients", "2000", "--bytes", "128", "--for", "20s"],
+        quick_args: &["broadcast", "--clients", "200", "--bytes", "128", "--for", "3s"],
+        read: |report| Some(1e6 / report.pointer("/server/cpu_us_per_delivery")?.as_f64()?),
+    },
+    Case {
+        name: "durable_sends_per_second",
+        what: "acknowledged durable sends per second, 256 senders",
+        servers: &[Kind::Roost],
+        more_is_better: true,
+        decimals: 0,
+        args: &["sends", "--clients", "256", "--for", "20s"],
+        quick_args: &["sends", "--clients", "256", "--for", "3s"],
+        read: |report| report.pointer("/sends/per_second")?.as_f64(),
+    },
+];
+
+impl Case {
+    /// What `roost-load` is called with, the address aside.
+    pub(crate) fn args(&self, quick: bool) -> &'static [&'static str] {
+        if quick { self.quick_args } else { self.args }
+    }
+
+    /// The figure in a report.
+    pub(crate) fn figure(&self, report: &Value) -> anyhow::Result<f64> {
+        (self.read)(report)
+            .filter(|figure| figure.is_finite() && *figure > 0.0)
+            .with_context(|| format!("the report holds no {}", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_read_from_a_report_and_a_missing_one_is_an_error() {
+        let report = serde_json::json!({
+            "sends": { "per_second": 12_345.6 },
+            "server": { "user_bytes_per_session": 700, "cpu_us_per_delivery": 2.5 },
+        });
+        let figures: Vec<f64> = CASES.iter().map(|case| case.figure(&report).unwrap()).collect();
+        assert_eq!(figures, [700.0, 400_000.0, 12_345.6]);
+        for report in [serde_json::json!({}), serde_json::json!({ "server": { "cpu_us_per_delivery": 0 } })] {
+            assert!(CASES.iter().all(|case| case.figure(&report).is_err()));
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: criterion's benches, and Roost against the baseline server.
+//!
+//! - `case`: what is measured, and how `roost-load` is asked to;
+//! - `server`: the two servers, started afresh for each measurement;
+//! - `compare`: rounds, one server after the other, so that a noisy minute hits both;
+//! - `results`: medians, ratios and where they were measured, kept under benches/results;
+//! - `criterion`: the same for what criterion measured.
+
+mod case;
+mod compare;
+mod criterion;
+mod place;
+mod results;
+mod server;
+
+use clap::ValueEnum;
+
+use crate::steps::Steps;
+
+/// A part of the benches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// The benches of benches/benches.
+    Criterion,
+    /// Roost against the baseline server, through sockets.
+    Compare,
+}
+
+/// Runs the parts, all if there are none. `quick` only shows that they work: its figures are not kept.
+pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool) -> anyhow::Result<()> {
+    let wanted = |part| parts.is_empty() || parts.contains(&part);
+    if wanted(Part::Criterion) {
+        criterion::run(steps, quick)?;
+    }
+    if wanted(Part::Compare) {
+        compare::run(steps, quick)?;
+    }
+    Ok(())
+}
