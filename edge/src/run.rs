@@ -307,6 +307,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         }
         self.items.extend(self.inbox.mailbox().close());
         while self.take_items() {}
+        while self.side.shard.turn(self.side.now) {}
         self.obey();
         self.submit();
         self.metrics.turned(Duration::ZERO, false, self.driver.connections());

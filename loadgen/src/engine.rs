@@ -90,6 +90,8 @@ struct Run<'a> {
     interrupt: &'a Interrupt,
     /// How many interrupts were obeyed.
     obeyed: usize,
+    /// Somebody asked twice.
+    hurry: bool,
     live: Vec<u64>,
     told_at: Instant,
     names: Arc<Names>,
@@ -112,6 +114,7 @@ pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> R
         progress,
         interrupt,
         obeyed: interrupt.count(),
+        hurry: false,
         live: vec![0; threads as usize],
         told_at: Instant::now(),
         names: Arc::default(),
@@ -267,6 +270,9 @@ impl Run<'_> {
 
     /// Gives an order to all threads and waits until each has done it.
     fn order(&mut self, command: &Command) -> Result<Vec<Done>, Stopped> {
+        if self.hurry {
+            return Err(Stopped);
+        }
         self.threads.tell(command);
         let mut done = Vec::new();
         while done.len() < self.threads.len() {
@@ -297,6 +303,7 @@ impl Run<'_> {
         let asked = self.interrupt.count();
         if asked > self.obeyed {
             self.obeyed = asked;
+            self.hurry = self.outcome.interrupted;
             self.outcome.interrupted = true;
             return Err(Stopped);
         }

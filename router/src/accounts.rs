@@ -105,7 +105,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         }
     }
 
-    /// Sees that all `users` are known, and that those who came with a name have a record.
+    /// Sees that all `users` are known, and have a record from now on.
     ///
     /// # Errors
     /// 304 if one is neither recorded nor online; 5xx.
@@ -119,10 +119,8 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             if !self.local.is_online(user) {
                 return Err(ErrorCode::NoUser.error());
             }
-            if let Some(name) = self.names.get(user) {
-                let created_ms = self.env.now_ms();
-                new.push(User { user: user.clone(), name: name.into(), created_ms, last_seen_ms: 0 });
-            }
+            let name = self.names.get(user).map(String::from).unwrap_or_default();
+            new.push(User { user: user.clone(), name, created_ms: self.env.now_ms(), last_seen_ms: 0 });
         }
         if !new.is_empty() {
             let made: Vec<UserId> = new.iter().map(|user| user.user.clone()).collect();
@@ -136,7 +134,8 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     pub(crate) async fn names_of(&self, users: &[UserId]) -> Result<Vec<String>, pb::Error> {
         let records = self.read(self.store.users(users)).await?;
         let shown = |(user, record): (&UserId, Option<User>)| {
-            record.map(|record| record.name).unwrap_or_else(|| user.as_str().to_owned())
+            let name = record.map(|record| record.name).filter(|name| !name.is_empty());
+            name.unwrap_or_else(|| user.as_str().to_owned())
         };
         Ok(users.iter().zip(records).map(shown).collect())
     }

@@ -38,14 +38,22 @@ pub(crate) struct Model {
     violations: Vec<String>,
     history: VecDeque<String>,
     digest: u64,
+    trace: bool,
 }
 
 impl Model {
+    pub(crate) fn new(trace: bool) -> Self {
+        Self { trace, ..Self::default() }
+    }
+
     /// Something happened. It counts for the digest.
     pub(crate) fn note(&mut self, at_ms: u128, what: &str) {
         let line = format!("{at_ms:>8} ms  {what}");
         for byte in line.bytes() {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        if self.trace {
+            println!("{line}");
         }
         if self.violations.is_empty() {
             if self.history.len() == HISTORY_LINES_MAX {

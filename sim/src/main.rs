@@ -59,16 +59,19 @@ struct Size {
     /// Faults that happen meanwhile
     #[arg(long, default_value_t = 25)]
     faults: usize,
+    /// Print everything that happens
+    #[arg(long)]
+    trace: bool,
 }
 
 impl Size {
     fn plan(self, seed: u64) -> Plan {
-        Plan { seed, people: self.people as usize, sends: self.sends, faults: self.faults }
+        Plan { seed, people: self.people as usize, sends: self.sends, faults: self.faults, trace: self.trace }
     }
 
     /// The command that repeats a run.
     fn replay(self, seed: u64) -> String {
-        let Self { people, sends, faults } = self;
+        let Self { people, sends, faults, trace: _ } = self;
         format!(
             "cargo run --release -p roost-sim -- run --seed {seed} --people {people} --sends {sends} --faults {faults}"
         )

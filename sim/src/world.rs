@@ -30,6 +30,8 @@ pub struct Plan {
     pub sends: usize,
     /// Faults that happen while they do; 0 is a fair-weather run.
     pub faults: usize,
+    /// Prints everything that happens.
+    pub trace: bool,
 }
 
 /// How long everybody may take to be where the log is, once the faults are over, in virtual time.
@@ -94,7 +96,7 @@ pub fn run(plan: &Plan) -> Outcome {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let Plan { seed, people, sends, faults } = plan;
+        let Plan { seed, people, sends, faults, trace } = plan;
         assert!(people >= 3, "a group needs three");
         Self {
             plan,
@@ -111,7 +113,7 @@ impl World {
             turns_made: 0,
             sends_left: sends,
             faults_left: faults,
-            model: Model::default(),
+            model: Model::new(trace),
             net: Stream::new(seed, "network"),
             work: Stream::new(seed, "workload"),
             fate: Stream::new(seed, "faults"),

@@ -16,20 +16,20 @@ fn well(plan: Plan) {
 #[test]
 fn fair_weather_delivers_everything() {
     for seed in 0..5 {
-        well(Plan { seed, people: 5, sends: 100, faults: 0 });
+        well(Plan { seed, people: 5, sends: 100, faults: 0, trace: false });
     }
 }
 
 #[test]
 fn f14_f18_nothing_acknowledged_is_lost_doubled_or_reordered_under_faults() {
     for seed in (0..20).chain(ONCE_FAILED.iter().copied()) {
-        well(Plan { seed, people: 5, sends: 100, faults: 25 });
+        well(Plan { seed, people: 5, sends: 100, faults: 25, trace: false });
     }
 }
 
 #[test]
 fn f18_a_storm_of_faults_is_survived_too() {
     for seed in 100..104 {
-        well(Plan { seed, people: 8, sends: 120, faults: 120 });
+        well(Plan { seed, people: 8, sends: 120, faults: 120, trace: false });
     }
 }

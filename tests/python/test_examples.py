@@ -409,3 +409,29 @@ def test_f41_health_metrics_and_version_are_served_apart(server):
     assert "# TYPE roost_connections_opened_total counter" in text
     assert json.loads(server.get(server.admin, "/version")[1])["name"] == "roost"
     assert server.get(server.listen, "/metrics")[0] == 404
+
+
+def test_f37_nobody_learns_where_another_one_is(server):
+    ada, bob = server.guest("Ada"), server.guest("Bob")
+
+    async def walk():
+        async with (
+            connected(server, ada["token"]) as a,
+            opened(server, local_addr=("127.0.0.2", 0)) as b,
+        ):
+            port = b.socket.local_address[1]
+            await b.ask("welcome", connect={"token": bob["token"], "device": "phone"})
+            heard = [await a.ask("presence", watch={"users": [bob["user"]]})]
+            heard.append(await a.ask("users", search={"prefix": "Bob"}))
+            conv = await b.direct(ada["user"])
+            await b.ask("ok", typing={"conv": conv, "on": True})
+            await b.send(conv, "guess where I am")
+            heard += [await a.hear("typing"), await a.hear("entry")]
+            heard.append(await a.ask("conversation", get={"conv": conv}))
+            heard.append(await a.ask("changed", sync={"since": ""}))
+            await a.say(ack={"conv": conv, "seq": 1})
+            heard += [await b.hear("receipt"), *a.seen, a.welcome]
+            told = json.dumps(heard)
+            assert "127.0.0" not in told and str(port) not in told
+
+    run(walk())

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use prost::Message as _;
 
 use crate::pb::{self, Frame};
 use crate::{CloseCode, ConvId, Encoding, FrameBody, Seq, UserId};
@@ -229,6 +230,12 @@ impl Envelope {
             Some(FrameBody::Entry(entry)) => Some((&entry.conv, entry.seq)),
             _ => None,
         }
+    }
+
+    /// Bytes of the push in protobuf, without headers. Builds nothing.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        self.frame.encoded_len()
     }
 
     /// The complete WebSocket message in `encoding`: built at the first call, shared at every later one.

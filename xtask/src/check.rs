@@ -5,7 +5,7 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use crate::steps::{Steps, cargo, root};
-use crate::{deploy, features, metrics, tools};
+use crate::{deploy, features, metrics, settings, tools};
 
 /// A part of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,7 +18,7 @@ pub(crate) enum Part {
     Docs,
     /// cargo-deny: licences, sources, bans.
     Dependencies,
-    /// Pages that make claims about the sources: features, metrics.
+    /// Pages that make claims about the sources: features, metrics, settings.
     Pages,
     /// What lies in deploy/, by the tools that will read it.
     Deploy,
@@ -50,7 +50,8 @@ impl Part {
             Self::Dependencies => dependencies(steps),
             Self::Pages => {
                 features::check()?;
-                metrics::check()
+                metrics::check()?;
+                settings::check()
             }
             Self::Deploy => deploy::check(steps),
             Self::Unit => steps.tests("unit tests", &mut cargo(["test", "--workspace", "--lib", "--bins", "--quiet"])),

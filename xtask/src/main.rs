@@ -8,6 +8,7 @@ mod check;
 mod deploy;
 mod features;
 mod metrics;
+mod settings;
 mod steps;
 mod tally;
 mod test;

@@ -131,7 +131,9 @@ fn with_table(page: &str, table: &str) -> anyhow::Result<String> {
 
 /// Words of `text` that look like a metric of ours and are none.
 fn unknown<'a>(text: &'a str, known: &'a BTreeSet<String>) -> impl Iterator<Item = &'a str> {
-    text.split(|c: char| !c.is_ascii() || !is_name_byte(c as u8))
+    // A word with colons is a path in Rust, or a series that a rule records.
+    text.split(|c: char| !c.is_ascii() || !(is_name_byte(c as u8) || c == ':'))
+        .filter(|word| !word.contains(':'))
         .filter(|word| word.starts_with("roost_") && !word.ends_with('_') && !known.contains(*word))
 }
 
@@ -198,7 +200,8 @@ mod tests {
     #[test]
     fn finds_names_that_no_metric_has() {
         let known = ["roost_a_total", "roost_wire"].map(str::to_owned).into();
-        let text = "rate(roost_a_total[5m]) + roost_b_total{x=\"y\"}, `roost_wire::limits`, `roost_…`";
+        let text =
+            "job:roost_a:rate1m, rate(roost_a_total[5m]) + roost_b_total{x=\"y\"}, `roost_wire::limits`, `roost_…`";
         assert_eq!(unknown(text, &known).collect::<Vec<_>>(), ["roost_b_total"]);
     }
 

@@ -245,6 +245,9 @@ impl Core {
     /// The app has every entry of `conv` up to `seq`.
     pub fn received(&mut self, conv: &ConvId, seq: Seq, now: Instant) {
         self.order.taken(conv, seq);
+        if self.channels.contains_key(conv) {
+            return; // A channel has no members whose marks it keeps.
+        }
         self.marks.received(conv, seq, now + self.config.marks_after);
         self.settle(now);
     }

@@ -73,7 +73,7 @@ impl Default for ShardConfig {
             behind_within: Duration::from_secs(30),
             close_within: Duration::from_secs(5),
             linger: Duration::from_secs(1),
-            fanout_slice: 256,
+            fanout_slice: 512,
             fanout_items_max: 65_536,
             doubt_sessions_per_second: 5_000,
             http_window_bytes: 256 * 1024,

@@ -114,6 +114,8 @@ counters! {
     bad_not_connected,
     /// Answers with 103.
     bad_already_connected,
+    /// Answers with 104.
+    bad_field,
     /// Answers with 400.
     rate_limited,
     /// Answers with 401.

@@ -147,8 +147,17 @@ impl Rig {
         self.turn();
     }
 
+    /// Hands over what the router sent, and runs one slice.
     pub(crate) fn down(&mut self, down: Down) {
-        self.shard.down(down, self.now);
+        self.downs([down]);
+    }
+
+    /// The same for several at once.
+    pub(crate) fn downs(&mut self, downs: impl IntoIterator<Item = Down>) {
+        for down in downs {
+            self.shard.down(down, self.now);
+        }
+        self.shard.turn(self.now);
     }
 
     pub(crate) fn deliver(&mut self, envelope: &Arc<Envelope>, keys: &[SessionKey]) {

@@ -155,6 +155,7 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (COMMAND_ERRORS, code("101"), |shard| shard.bad_unknown),
     (COMMAND_ERRORS, code("102"), |shard| shard.bad_not_connected),
     (COMMAND_ERRORS, code("103"), |shard| shard.bad_already_connected),
+    (COMMAND_ERRORS, code("104"), |shard| shard.bad_field),
     (COMMAND_ERRORS, code("400"), |shard| shard.rate_limited),
     (COMMAND_ERRORS, code("401"), |shard| shard.in_flight_refused),
     (FANOUTS, None, |shard| shard.fanouts),

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use roost_edge::EdgeConfig;
 use roost_wire::{ConvId, Encoding, FrameBody, pb};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::support::{Client, config, deliver, publish, send, serve};
+use crate::support::{Client, Server, config, deliver, publish, send, serve};
 
 #[test]
 fn a_client_connects_and_its_commands_are_answered_in_both_encodings() {
@@ -59,6 +60,24 @@ fn a_push_reaches_a_thousand_sessions_and_not_its_sender() {
     }
     assert!((450..=550).contains(&heard), "shards have about as many connections each: {heard}");
     assert_eq!(ada.entry(), "second");
+}
+
+#[test]
+fn a_burst_to_a_topic_leaves_in_one_write_per_session() {
+    let server = serve(EdgeConfig { shards: 1, ..config() });
+    let mut clients: Vec<Client> =
+        (0..300).map(|number| Client::connect(server.addr, Encoding::ALL[number % 2], &format!("g{number}"))).collect();
+    server.until("all joined", |metrics| metrics.total.topics_joined == 300);
+    let writes = |server: &Server| server.handle().metrics().shards[0].1.writes;
+    let before = writes(&server);
+    let texts: Vec<String> = (0..8).map(|number| format!("text {number}")).collect();
+    let news = || ConvId::channel("news").unwrap();
+    server.handle().post(0, &mut texts.iter().map(|text| deliver(news(), text, None)).collect());
+    for client in &mut clients {
+        let heard: Vec<String> = texts.iter().map(|_| client.entry()).collect();
+        assert_eq!(heard, texts);
+    }
+    assert_eq!(writes(&server) - before, 300);
 }
 
 #[test]

@@ -374,7 +374,8 @@ impl Client {
             }
         }
         if marks > 0 {
-            ws::write_client_message(MessageKind::Binary, &pen.payload, pen.mask(), &mut self.out);
+            let mask = pen.mask();
+            ws::write_client_message(MessageKind::Binary, &pen.payload, mask, &mut self.out);
         }
         marks
     }
@@ -437,7 +438,8 @@ impl Client {
         let mut frame = pb::Frame { rid, body: Some(body) };
         pen.payload.clear();
         Encoding::Protobuf.encode(&frame, &mut pen.payload);
-        ws::write_client_message(MessageKind::Binary, &pen.payload, pen.mask(), &mut self.out);
+        let mask = pen.mask();
+        ws::write_client_message(MessageKind::Binary, &pen.payload, mask, &mut self.out);
         // The text's memory is used again.
         if let Some(FrameBody::Send(pb::Send { body: Some(body), .. }) | FrameBody::Publish(pb::Publish { body: Some(body), .. })) =
             &mut frame.body

@@ -244,6 +244,7 @@ impl Worker {
     }
 
     fn pushed(&mut self, slot: u32, conv: Conv, seq: u64, stamp: Stamp, arrival: Arrival, now: u64) {
+        let own = self.client_no(slot) == stamp.sender;
         let counts = &mut self.recorder.counts;
         match arrival {
             Arrival::New | Arrival::Late => {
@@ -255,7 +256,7 @@ impl Worker {
                 }
             }
             // On a channel the publisher gets its own: it is a delivery like any other.
-            Arrival::Repeated if self.client_no(slot) == stamp.sender => {
+            Arrival::Repeated if own => {
                 counts.delivered += 1;
                 record(&mut self.recorder.delivery, stamp.intended_ns, now);
             }

@@ -86,7 +86,7 @@ impl Worker {
         }
     }
 
-    pub(super) const fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         matches!(self.shared.scenario.protocol, Protocol::Plain)
     }
 

@@ -278,6 +278,9 @@ impl Worker {
                 self.flush(slot);
             }
         }
-        self.note(Note::Done(Done::Finished(Box::new(self.evidence))));
+        let now = self.now();
+        self.tick(now);
+        let evidence = Box::new(std::mem::take(&mut self.evidence));
+        self.note(Note::Done(Done::Finished(evidence)));
     }
 }

@@ -54,7 +54,16 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     async fn make(&self, session: SessionKey, meta: ConvMeta, roster: Roster) -> Answer {
         let users: Vec<UserId> = roster.users().cloned().collect();
-        self.introduce(&users).await?;
+        if let Err(error) = self.introduce(&users).await {
+            // Who has a direct conversation may open it again, whatever is known of the other.
+            let ids = std::slice::from_ref(&meta.conv);
+            let open_again = meta.kind == Kind::Direct
+                && error.code == ErrorCode::NoUser.number()
+                && matches!(self.read(self.store.metas(ids)).await?.as_slice(), [Some(_)]);
+            if !open_again {
+                return Err(error);
+            }
+        }
         let (meta, made) = self.write(self.store.create(meta, roster.iter().cloned().collect())).await?;
         let members = self.listed(&roster).await?;
         if made {

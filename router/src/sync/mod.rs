@@ -26,15 +26,14 @@ struct Rows {
 }
 
 impl Rows {
-    /// Adds a row; false if it does not fit any more. The first always fits.
-    fn push(&mut self, row: pb::Row) -> bool {
-        let bytes = self.bytes + row_bytes(&row);
-        let fits = self.rows.is_empty() || (self.rows.len() < self.limit && bytes <= ITEMS_BYTES_MAX);
-        if fits {
-            self.bytes = bytes;
-            self.rows.push(row);
-        }
-        fits
+    /// Whether there is room for a row. The first always fits.
+    fn fits(&self, row: &pb::Row) -> bool {
+        self.rows.is_empty() || (self.rows.len() < self.limit && self.bytes + row_bytes(row) <= ITEMS_BYTES_MAX)
+    }
+
+    fn push(&mut self, row: pb::Row) {
+        self.bytes += row_bytes(&row);
+        self.rows.push(row);
     }
 }
 
@@ -65,7 +64,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         };
         let mut rows = Rows { rows: Vec::new(), bytes: 0, limit: limit as usize };
         let page = self.read(self.store.index(user, next.rows, limit as usize)).await?;
-        let mut told: Vec<(ConvId, Stamp)> = Vec::new();
+        let mut told: Vec<ConvId> = Vec::new();
         let mut more = page.more;
         let end = page.stamp;
         next.rows = self.push_rows(user, page.rows, end, from_start, &mut rows, &mut told).await?;
@@ -86,24 +85,24 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         end: Stamp,
         from_start: bool,
         rows: &mut Rows,
-        told: &mut Vec<(ConvId, Stamp)>,
+        told: &mut Vec<ConvId>,
     ) -> Result<Stamp, pb::Error> {
         let stamps: Vec<Stamp> = index.iter().map(|row| row.changed).collect();
         // To a client that holds nothing, what was left long ago means nothing.
         let skip: Vec<bool> = index.iter().map(|row| from_start && row.role.is_none()).collect();
-        let ids: Vec<(ConvId, Stamp)> = index.iter().map(|row| (row.conv.clone(), row.changed)).collect();
+        let convs: Vec<ConvId> = index.iter().map(|row| row.conv.clone()).collect();
         let built = self.rows_for(user, index).await?;
         for (place, row) in built.into_iter().enumerate() {
             if skip[place] {
                 continue;
             }
             let Some(row) = row else { continue };
-            if !rows.push(row) {
-                // Go on after the last row whose stamp is not shared with this one.
-                let before = stamps[..place].iter().rev().find(|stamp| **stamp < stamps[place]);
-                return Ok(before.copied().unwrap_or(stamps[place]));
+            // A stamp cannot be told by half: the next answer begins after the last one that is whole.
+            match stamps[..place].iter().rev().find(|stamp| **stamp < stamps[place]) {
+                Some(whole) if !rows.fits(&row) => return Ok(*whole),
+                _ => rows.push(row),
             }
-            told.push(ids[place].clone());
+            told.push(convs[place].clone());
         }
         Ok(end)
     }
@@ -114,10 +113,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         user: &UserId,
         next: &mut SyncToken,
         rows: &mut Rows,
-        told: &[(ConvId, Stamp)],
+        told: &[ConvId],
     ) -> Result<bool, pb::Error> {
         let (mut changed, heads) = self.heads(user, next.heads).await?;
-        changed.retain(|meta| told.iter().all(|(conv, _)| *conv != meta.conv));
+        changed.retain(|meta| !told.contains(&meta.conv));
         changed.sort_unstable_by_key(|meta| meta.changed);
         for meta in changed {
             let users = std::slice::from_ref(user);
@@ -126,9 +125,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             let Some(row) = row.filter(|row| row.changed < meta.changed && row.role.is_some()) else { continue };
             let stamp = meta.changed;
             let Some(row) = self.rows_for(user, vec![row]).await?.into_iter().next().flatten() else { continue };
-            if !rows.push(row) {
+            if !rows.fits(&row) {
                 return Ok(true);
             }
+            rows.push(row);
             next.heads = next.heads.max(stamp.min(heads));
         }
         next.heads = next.heads.max(heads);

@@ -9,5 +9,6 @@ mod large;
 mod marks;
 mod outsider;
 mod presence;
+mod races;
 mod sends;
 mod sync;

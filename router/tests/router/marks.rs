@@ -133,3 +133,18 @@ async fn f16_typing_reaches_the_other_members_and_not_too_often() {
     assert_eq!(house.refused(&eve, typing(true)).await, 301);
     assert!(house.page(&ada, &conv).await.is_empty(), "it is not stored");
 }
+
+#[tokio::test(start_paused = true)]
+async fn f15_larger_groups_keep_marks_and_push_no_receipts() {
+    let house = house_with(RouterConfig { index_threshold: 2, ..RouterConfig::default() });
+    let [ada, bob, _eve] = [house.enter("ada").await, house.enter("bob").await, house.enter("eve").await];
+    let conv = house.group(&ada, &["bob", "eve"]).await;
+    house.send(&ada, &conv, "0", "hi").await;
+    house.settle().await;
+    house.told(&ada);
+    house.ask(&bob, read(&conv, 1)).await.unwrap();
+    house.settle().await;
+    assert_eq!(receipts(&house, &ada), []);
+    assert_eq!(house.sync(&bob, "", 0).await.rows[0].unread, 0);
+    assert_eq!(house.sync(&ada, "", 0).await.rows[0].unread, 0, "what one sends one has read");
+}

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use roost_client::{Client, Event, Events, SendError};
 use roost_wire::pb;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -39,6 +40,8 @@ pub(crate) async fn run(
     let mut input = read_lines();
     let mut sends: JoinSet<Result<pb::Sent, SendError>> = JoinSet::new();
     let mut open = true;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to signals")?;
     while open || stay || !sends.is_empty() {
         tokio::select! {
             line = input.recv(), if open && sends.len() < SENDS_MAX => match line {
@@ -59,9 +62,12 @@ pub(crate) async fn run(
                 }
                 None => bail!("the connection has ended"),
             },
+            // What was received is remembered, so that it is not shown again.
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
         }
     }
-    Ok(())
+    if sends.is_empty() { Ok(()) } else { bail!("stopped before every message was acknowledged") }
 }
 
 /// Standard input, read on a thread of its own: it may block for ever.

@@ -193,8 +193,13 @@ impl Talk {
     /// Somebody wrote in another conversation: told once for each.
     fn news_elsewhere(&mut self, entry: &Entry) {
         let said = entry.body.as_ref().is_some_and(|body| body.event.is_none());
-        let Some((name, told)) = self.elsewhere.get_mut(&entry.conv) else { return };
-        if entry.from == self.me || !said || std::mem::replace(told, true) {
+        let known = self.elsewhere.contains_key(&entry.conv);
+        if entry.from == self.me || !said || (!known && self.elsewhere.len() >= ELSEWHERE_MAX) {
+            return;
+        }
+        let from = self.name(&entry.from);
+        let (name, told) = self.elsewhere.entry(entry.conv.clone()).or_insert((from, false));
+        if std::mem::replace(told, true) {
             return;
         }
         let note =

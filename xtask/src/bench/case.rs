@@ -33,8 +33,8 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost, Kind::Baseline],
         more_is_better: false,
         decimals: 0,
-        args: &["idle", "--clients", "10000", "--for", "10s"],
-        quick_args: &["idle", "--clients", "1000", "--for", "2s"],
+        args: &["idle", "--connections", "10000", "--for", "5s"],
+        quick_args: &["idle", "--connections", "1000", "--for", "2s"],
         read: |report| report.pointer("/server/user_bytes_per_session")?.as_f64(),
     },
     Case {
@@ -43,9 +43,9 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost, Kind::Baseline],
         more_is_better: true,
         decimals: 0,
-        args: &["broadcast", "--clients", "2000", "--bytes", "128", "--for", "20s"],
-        quick_args: &["broadcast", "--clients", "200", "--bytes", "128", "--for", "3s"],
-        read: |report| Some(1e6 / report.pointer("/server/cpu_us_per_delivery")?.as_f64()?),
+        args: &["broadcast", "--connections", "2000", "--publishes", "500", "--bytes", "128"],
+        quick_args: &["broadcast", "--connections", "200", "--publishes", "50", "--bytes", "128"],
+        read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
     },
     Case {
         name: "durable_sends_per_second",
@@ -53,8 +53,8 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost],
         more_is_better: true,
         decimals: 0,
-        args: &["sends", "--clients", "256", "--for", "20s"],
-        quick_args: &["sends", "--clients", "256", "--for", "3s"],
+        args: &["sends", "--senders", "256", "--for", "20s"],
+        quick_args: &["sends", "--senders", "256", "--for", "3s"],
         read: |report| report.pointer("/sends/per_second")?.as_f64(),
     },
 ];
@@ -81,11 +81,11 @@ mod tests {
     fn figures_are_read_from_a_report_and_a_missing_one_is_an_error() {
         let report = serde_json::json!({
             "sends": { "per_second": 12_345.6 },
-            "server": { "user_bytes_per_session": 700, "cpu_us_per_delivery": 2.5 },
+            "server": { "user_bytes_per_session": 700, "deliveries_per_cpu_second": 400_000 },
         });
         let figures: Vec<f64> = CASES.iter().map(|case| case.figure(&report).unwrap()).collect();
         assert_eq!(figures, [700.0, 400_000.0, 12_345.6]);
-        for report in [serde_json::json!({}), serde_json::json!({ "server": { "cpu_us_per_delivery": 0 } })] {
+        for report in [serde_json::json!({}), serde_json::json!({ "server": { "deliveries_per_cpu_second": 0 } })] {
             assert!(CASES.iter().all(|case| case.figure(&report).is_err()));
         }
     }

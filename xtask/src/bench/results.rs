@@ -203,7 +203,7 @@ mod tests {
             "roost: 900, 100, 300",
             "the generator was the limit",
             "- cores: 2\n- date: 2026-01-31",
-            "roost-load idle --clients 10000",
+            "roost-load idle --connections 10000",
         ] {
             assert!(page.contains(part), "{part}\n{page}");
         }

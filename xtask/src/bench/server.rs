@@ -89,7 +89,7 @@ impl Running {
     /// Puts it under load with `args`; returns the report, and whether the generator was the limit.
     pub(crate) fn load(&self, args: &[&str]) -> anyhow::Result<(Value, bool)> {
         let mut load = Command::new(program("roost-load"));
-        load.args(args).arg("--target").arg(format!("http://{}", self.address));
+        load.args(args).arg("--quiet").arg("--target").arg(format!("http://{}/", self.address));
         load.arg("--server-pid").arg(self.child.id().to_string()).arg("--out").arg(&self.folder);
         self.kind.describe(&self.folder, &mut load);
         println!("{load:?}");

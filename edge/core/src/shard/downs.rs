@@ -5,6 +5,10 @@
 //! session that joins gets nothing from before, and one that was closed gets nothing after. The price is that a reply
 //! may wait for a large fan-out; slices are short, and it is never more than what was delivered before it.
 //!
+//! Items only queue up when they come and are worked off by turns, so that a burst is there as a whole when its first
+//! envelope is begun: deliveries that follow one another to the same receivers are one job, each receiver gets all of
+//! them before the next one, and they leave in one write.
+//!
 //! The queue holds at most `fanout_items_max` items: deliveries above it are dropped, and every session is told to
 //! sync. Replies and control always fit: they are bounded by the commands in flight.
 
@@ -17,24 +21,29 @@ use roost_wire::{ConvId, FrameBody, UserId, limits};
 
 use super::Shard;
 use super::outgoing::Tally;
-use crate::ShardConfig;
 use crate::clock::{NEVER, Tick};
 use crate::session::{Connection, Phase, Stage};
 use crate::topics::Moved;
 
+/// Most envelopes of one job, so how far a slice may go beyond its budget.
+const JOB_ENVELOPES_MAX: usize = 16;
+/// A job takes no more envelopes once it has this many bytes, counted as protobuf: a receiver that has read everything
+/// is not to fall behind because of what was gathered for it.
+const JOB_BYTES_MAX: usize = 16 * 1024;
+
 /// What waits for its turn.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Fanout {
     queue: VecDeque<Down>,
     current: Option<Job>,
-    /// What of this turn's slice may still be done the moment it comes, in sends.
-    at_once: usize,
+    /// The list of a job that is done, to be used again.
+    spare: Vec<Arc<Envelope>>,
 }
 
-/// A delivery under way.
+/// Deliveries under way: all of them to the same receivers.
 #[derive(Debug)]
 struct Job {
-    envelope: Arc<Envelope>,
+    envelopes: Vec<Arc<Envelope>>,
     rest: Rest,
 }
 
@@ -46,19 +55,41 @@ enum Rest {
 }
 
 impl Fanout {
-    pub(super) fn new(config: &ShardConfig) -> Self {
-        Self { queue: VecDeque::new(), current: None, at_once: config.fanout_slice }
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         self.current.is_none() && self.queue.is_empty()
+    }
+
+    /// Takes the deliveries to `audience` that stand first in the queue behind `first`.
+    fn gather(&mut self, first: Arc<Envelope>, audience: &Audience) -> Vec<Arc<Envelope>> {
+        let mut envelopes = std::mem::take(&mut self.spare);
+        let mut bytes = first.frame_bytes();
+        envelopes.push(first);
+        while envelopes.len() < JOB_ENVELOPES_MAX && bytes < JOB_BYTES_MAX {
+            let next = self.queue.pop_front_if(
+                |next| matches!(next, Down::Deliver { audience: next, .. } if same_receivers(next, audience)),
+            );
+            let Some(Down::Deliver { envelope, .. }) = next else { break };
+            bytes += envelope.frame_bytes();
+            envelopes.push(envelope);
+        }
+        envelopes
+    }
+}
+
+/// Whether both name the same sessions, if nothing happens between them.
+fn same_receivers(one: &Audience, two: &Audience) -> bool {
+    match (one, two) {
+        (Audience::Sessions(one), Audience::Sessions(two)) => Arc::ptr_eq(one, two) || one == two,
+        (Audience::Topic { topic: one, except }, Audience::Topic { topic: two, except: but }) => {
+            one == two && except == but
+        }
+        _ => false,
     }
 }
 
 impl Shard {
-    /// Takes an item: done at once if nothing waits and this turn's slice is not used up.
+    /// Takes an item: the next slices see to it.
     pub(super) fn take_down(&mut self, down: Down) {
-        let idle = self.fanout.is_idle();
         if matches!(down, Down::Deliver { .. }) && self.fanout.queue.len() >= self.config.fanout_items_max {
             self.metrics.fanout_overflow(1);
             self.begin_doubt();
@@ -66,15 +97,11 @@ impl Shard {
         }
         self.metrics.fanout_items_queued(1);
         self.fanout.queue.push_back(down);
-        if idle {
-            self.fanout.at_once = self.run_items(self.fanout.at_once);
-        }
     }
 
     /// One slice. True: more waits.
     pub(super) fn run_slice(&mut self) -> bool {
         self.run_items(self.config.fanout_slice);
-        self.fanout.at_once = self.config.fanout_slice;
         let more = !self.fanout.is_idle();
         if more {
             self.metrics.slices_exhausted(1);
@@ -84,13 +111,13 @@ impl Shard {
         more
     }
 
-    /// Works until `budget` sends are done (every other item counts as one). Returns what is left of it.
-    fn run_items(&mut self, mut budget: usize) -> usize {
+    /// Works until `budget` sends are done; every other item counts as one. The last receiver gets all of its job.
+    fn run_items(&mut self, mut budget: usize) {
         let mut tally = Tally::default();
         while budget > 0 {
             if let Some(mut job) = self.fanout.current.take() {
                 if self.run_job(&mut job, &mut budget, &mut tally) {
-                    self.metrics.fanout_items_done(1);
+                    self.end_job(job.envelopes);
                 } else {
                     self.fanout.current = Some(job);
                 }
@@ -111,19 +138,25 @@ impl Shard {
             }
         }
         self.count(&tally);
-        budget
     }
 
     fn begin_job(&mut self, envelope: Arc<Envelope>, audience: Audience) {
-        self.metrics.fanouts(1);
+        let envelopes = self.fanout.gather(envelope, &audience);
+        self.metrics.fanouts(envelopes.len() as u64);
         let rest = match audience {
             Audience::Sessions(keys) => (!keys.is_empty()).then_some(Rest::Sessions { keys, at: 0 }),
             Audience::Topic { topic, except } => self.topics.begin(&topic).map(|id| Rest::Topic { id, except }),
         };
         match rest {
-            Some(rest) => self.fanout.current = Some(Job { envelope, rest }),
-            None => self.metrics.fanout_items_done(1),
+            Some(rest) => self.fanout.current = Some(Job { envelopes, rest }),
+            None => self.end_job(envelopes),
         }
+    }
+
+    fn end_job(&mut self, mut envelopes: Vec<Arc<Envelope>>) {
+        self.metrics.fanout_items_done(envelopes.len() as u64);
+        envelopes.clear();
+        self.fanout.spare = envelopes;
     }
 
     /// Serves receivers of a job until the budget is used up. True: it is done.
@@ -140,9 +173,13 @@ impl Shard {
                     self.slots.key_at(slot).filter(|key| Some(*key) != *except)
                 }
             };
-            *budget -= 1;
+            // Who is left out costs a look.
+            let cost = next.map_or(1, |_| job.envelopes.len());
+            *budget = budget.saturating_sub(cost);
             if let Some(key) = next {
-                self.deliver(key, &job.envelope, tally);
+                for envelope in &job.envelopes {
+                    self.deliver(key, envelope, tally);
+                }
             }
         }
         // Ending exactly with the budget is an end too.

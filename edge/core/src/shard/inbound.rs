@@ -166,6 +166,7 @@ impl Shard {
         match (code, session.user()) {
             // A command that asks for too much, but no breach of the protocol.
             (ErrorCode::BadField, Some(_)) => {
+                self.metrics.bad_field(1);
                 self.answer_frame(key, rid, FrameBody::Error(code.because(error.to_string())))
             }
             (ErrorCode::BadField, None) => {

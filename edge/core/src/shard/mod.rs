@@ -87,7 +87,7 @@ impl Shard {
             slots: Slab::new(shard),
             wheel: Wheel::new(),
             topics: Topics::default(),
-            fanout: Fanout::new(&config),
+            fanout: Fanout::default(),
             walks: Walks::default(),
             live_sessions: 0,
             effects: VecDeque::new(),
@@ -150,8 +150,8 @@ impl Shard {
         self.debug_check(None);
     }
 
-    /// Something came from the router. While a fan-out is under way it waits its turn, so that what the router sends
-    /// is obeyed in its order.
+    /// Something came from the router. It is obeyed in its order by [`Shard::turn`]: hand over everything that is
+    /// there before, since deliveries that follow one another to the same receivers leave in one write.
     pub fn down(&mut self, down: Down, now: Instant) {
         self.at(now);
         self.take_down(down);

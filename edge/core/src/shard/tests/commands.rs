@@ -81,9 +81,20 @@ fn a_command_that_names_too_many_users_gets_104_and_is_no_breach() {
     let key = rig.live();
     for _ in 0..=BAD_FRAMES_MAX {
         rig.receive(key, &watch);
-        assert_eq!(code_of(&rig.read(key)[0]), 104);
+        let answer = &rig.read(key)[0];
+        assert_eq!(code_of(answer), 104);
+        assert!(answer.starts_with(r#"{"rid":7,"#), "{answer}");
     }
     assert_eq!(rig.shard.sessions(), 1);
+    assert_eq!(rig.counted().bad_field, u64::from(BAD_FRAMES_MAX) + 1);
+    // In a batch, what stands behind it still counts.
+    let key = rig.live_protobuf();
+    let users = vec!["u_bob".into(); USERS_PER_COMMAND_MAX + 1];
+    let watch = Frame { rid: 8, body: Some(FrameBody::Watch(pb::Watch { users })) };
+    let get = Frame { rid: 9, body: Some(FrameBody::Get(pb::Get { conv: "c_1".into() })) };
+    rig.receive(key, &protobuf(&[watch, get]));
+    assert_eq!(rig.effect_names(), ["write", "get 9"]);
+    assert_eq!(rig.read(key), ["8 error"]);
 }
 
 #[test]

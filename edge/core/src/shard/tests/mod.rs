@@ -1,5 +1,6 @@
 //! Tests of the shard as a whole: no sockets, no real time.
 
+mod bursts;
 mod commands;
 mod drain;
 mod fanout;

@@ -1,0 +1,246 @@
+//! Flags, and the scenarios they mean.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use roost_client::url::Url;
+
+use crate::client::body::BODY_BYTES_MIN;
+use crate::scenario::{Arrivals, GroupSize, Load, Protocol, Scenario, Shares};
+use crate::threshold::Threshold;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "roost-load",
+    version,
+    about = "Puts a Roost server under load and proves what came of it.",
+    after_help = "EXAMPLES\n  \
+        roost-load quick                                        2 000 clients for 20 s on a server of its own\n  \
+        roost-load quick --clients 5000 --rate 4000 --for 60s --threshold 'delivery.p99<100ms'\n  \
+        roost-load quick --target http://127.0.0.1:8080 --token-key roost-data/secrets/token-key\n  \
+        roost-load sends --senders 256 --for 10s                durable sends per second\n  \
+        roost-load idle --connections 10000                     memory per session\n  \
+        roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n\n\
+        EXIT CODES\n  \
+        0    well\n  \
+        2    wrong usage\n  \
+        3    the server could not be reached\n  \
+        4    something acknowledged was lost, doubled, reordered or changed\n  \
+        5    the generator was the limit: above 90 % of its cores, or more than 10 ms late at the 99th percentile\n  \
+        99   a threshold failed\n  \
+        130  stopped by Ctrl-C; the report is partial\n\
+        Where several hold, the first of 130, 3, 4, 5, 99 is told."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Direct and group messages of many clients, with every delivery checked
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load quick\n  \
+        roost-load quick --clients 500 --rate 200 --for 10s --out /tmp/report\n  \
+        roost-load quick --target http://10.0.0.7:8080 --threshold 'ack.p99<50ms' --threshold 'lost==0'\n\n\
+        Without --target it starts a server of its own, and stops it. Without --token-key a target is entered as guests.")]
+    Quick(Quick),
+    /// Durable sends per second: every sender sends its next when the one before it was acknowledged
+    #[command(after_help = "EXAMPLE\n  roost-load sends --senders 256 --for 10s")]
+    Sends(Sends),
+    /// Holds idle connections and tells what memory they take
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load idle --connections 10000\n  \
+        roost-load idle --connections 10000 --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242")]
+    Idle(Idle),
+    /// One publisher, everybody listens: deliveries per CPU-second of the server
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load broadcast --connections 2000 --publishes 500 --bytes 128\n  \
+        roost-load broadcast --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242")]
+    Broadcast(Broadcast),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// Server to put under load [default: one of its own]
+    #[arg(long, value_name = "URL", value_parser = url)]
+    pub(super) target: Option<Url>,
+    /// Directory of report.html and report.json
+    #[arg(long, value_name = "DIR", default_value = "roost-report")]
+    pub(super) out: PathBuf,
+    /// Key that signs the target's tokens, <data>/secrets/token-key [default: enter as guests]
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(super) token_key: Option<PathBuf>,
+    /// The target's admin address, to report its version
+    #[arg(long, value_name = "URL", requires = "target", value_parser = url)]
+    pub(super) admin: Option<Url>,
+    /// The target's process on this host, to measure its memory and CPU time
+    #[arg(long, value_name = "PID", requires = "target")]
+    pub(super) server_pid: Option<u32>,
+    /// A bound the report must keep, as 'delivery.p99<250ms'; may be given again
+    #[arg(long, value_name = "BOUND")]
+    pub(super) threshold: Vec<Threshold>,
+    /// Where chance begins: the same seed gives the same plan and the same intended times
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// Threads of the generator [default: a quarter of the cores, at least 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(super) threads: Option<u32>,
+    /// Connections begun per second
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) connect_rate: u32,
+    /// How long answers and deliveries may take after the load
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
+    pub(super) grace: Duration,
+    /// Tell nothing while it runs
+    #[arg(long)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Quick {
+    /// Sessions
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..=4_000_000))]
+    clients: u32,
+    /// Messages per second, of all clients together
+    #[arg(long, value_name = "N", default_value_t = 2000.0, value_parser = rate)]
+    rate: f64,
+    /// How long to send
+    #[arg(long = "for", value_name = "TIME", default_value = "20s", value_parser = span)]
+    hold: Duration,
+    /// Length of a message's text
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = body)]
+    bytes: usize,
+    /// Members of a group; half of the clients are in one
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=512))]
+    group_size: u32,
+    /// Share of the messages that goes to groups, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.4, value_parser = share)]
+    group_share: f64,
+    /// How intended times are spread
+    #[arg(long, value_name = "HOW", default_value = "poisson")]
+    arrivals: Arrivals,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Sends {
+    /// Clients that send, in pairs
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    senders: u32,
+    /// How long to send
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = span)]
+    hold: Duration,
+    /// Length of a message's text
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = body)]
+    bytes: usize,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Idle {
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    connections: u32,
+    /// How long to hold them
+    #[arg(long = "for", value_name = "TIME", default_value = "5s", value_parser = span)]
+    hold: Duration,
+    /// What the target speaks
+    #[arg(long, value_name = "WHAT", default_value = "roost")]
+    protocol: Protocol,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Broadcast {
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    connections: u32,
+    /// Messages to publish
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    publishes: u32,
+    /// Messages per second
+    #[arg(long, value_name = "N", default_value_t = 25.0, value_parser = rate)]
+    rate: f64,
+    /// Length of a message's text
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = body)]
+    bytes: usize,
+    /// What the target speaks
+    #[arg(long, value_name = "WHAT", default_value = "roost")]
+    protocol: Protocol,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Command {
+    /// The scenario that the flags mean, and what is the same for all of them.
+    pub(super) fn scenario(self) -> (Scenario, Common) {
+        let (mut scenario, common) = match self {
+            Self::Quick(quick) => {
+                let mut scenario = Scenario::quick(quick.clients, quick.rate, quick.hold);
+                scenario.body_bytes = quick.bytes;
+                scenario.population.group_sizes = vec![GroupSize { members: quick.group_size, weight: 1.0 }];
+                let shares = Shares { direct: 1.0 - quick.group_share, group: quick.group_share, channel: 0.0 };
+                scenario.load = Load::Open {
+                    sends_per_second: quick.rate,
+                    arrivals: quick.arrivals,
+                    shares,
+                    hold: quick.hold,
+                };
+                (scenario, quick.common)
+            }
+            Self::Sends(sends) => {
+                let scenario = Scenario { body_bytes: sends.bytes, ..Scenario::sends(sends.senders, sends.hold) };
+                (scenario, sends.common)
+            }
+            Self::Idle(idle) => {
+                let scenario = Scenario { protocol: idle.protocol, ..Scenario::idle(idle.connections, idle.hold) };
+                (scenario, idle.common)
+            }
+            Self::Broadcast(broadcast) => {
+                let Broadcast { connections, publishes, rate, bytes, protocol, common } = broadcast;
+                let scenario = Scenario::broadcast(connections, publishes, rate, bytes);
+                (Scenario { protocol, ..scenario }, common)
+            }
+        };
+        scenario.seed = common.seed;
+        scenario.grace = common.grace;
+        scenario.connects_per_second = common.connect_rate;
+        scenario.thresholds.extend(common.threshold.iter().cloned());
+        (scenario, common)
+    }
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    Url::parse(&whole).map_err(|error| error.to_string())
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| format!("{error} (write it as 20s)"))?;
+    match time {
+        Duration::ZERO => Err("longer than nothing, please".into()),
+        time if time > Duration::from_secs(7 * 24 * 3600) => Err("a week at most".into()),
+        time => Ok(time),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "a number is needed")?;
+    if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("between 0.001 and 10000000".into()) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "a number is needed")?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("between 0 and 1".into()) }
+}
+
+fn body(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|_| "a whole number is needed")?;
+    let range = BODY_BYTES_MIN..=roost_wire::limits::TEXT_BYTES_MAX;
+    if range.contains(&bytes) { Ok(bytes) } else { Err(format!("between {} and {}", range.start(), range.end())) }
+}

@@ -1,0 +1,173 @@
+//! Runs a scenario: finds or starts the server, and writes the report.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+use roost_client::url::Url;
+use roost_router::auth::Keys;
+
+use super::args::{Cli, Command, Common};
+use super::summary;
+use crate::driver::{Credentials, Target};
+use crate::engine::{self, Job, RunError};
+use crate::host::{self, Environment};
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::report::build::{self, ServerFacts};
+use crate::scenario::{Protocol, Scenario};
+use crate::server::OwnServer;
+
+/// Descriptors this process needs beside one for each client.
+const DESCRIPTORS_SPARE: u64 = 64;
+/// How long an admin page may take.
+const ADMIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// Why there is no report.
+#[derive(Debug)]
+pub(super) enum Failed {
+    Usage(clap::Error),
+    Unreachable(String),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Runs the command and returns its exit code.
+pub(super) fn run(command: Command) -> Result<u8, Failed> {
+    let (scenario, common) = command.scenario();
+    check(&scenario, &common)?;
+    let interrupt = Interrupt::listen().context("cannot listen for signals")?;
+    let mut progress = Progress::new(common.quiet);
+    let server = match &common.target {
+        Some(_) => None,
+        None => {
+            progress.phase("starting a server");
+            Some(OwnServer::start(&common.out)?)
+        }
+    };
+    let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
+    let target = target(&common, server.as_ref())?;
+    let admin = server.as_ref().map(|server| server.admin).or_else(|| common.admin.as_ref().and_then(resolve));
+    let facts = ServerFacts {
+        address: target.host.clone(),
+        own: server.is_some(),
+        pid: server.as_ref().map(OwnServer::pid).or(common.server_pid),
+        version: admin.and_then(version),
+        here: target.address.ip().is_loopback(),
+    };
+    let key = server.as_ref().map(OwnServer::token_key).or_else(|| common.token_key.clone());
+    let threads = common.threads.unwrap_or_else(|| (environment.cores as u32 / 4).max(1)).min(scenario.clients);
+    let job = Job {
+        scenario: scenario.clone(),
+        target,
+        credentials: credentials(key.as_deref())?,
+        threads,
+        server_pid: facts.pid,
+    };
+    let outcome = engine::run(job, &mut progress, &interrupt).map_err(|error| match error {
+        RunError::Unreachable(why) => Failed::Unreachable(why),
+        RunError::System(error) => Failed::Other(error.into()),
+    })?;
+    drop(progress);
+    drop(server);
+    let report = build::report(&scenario, &outcome, facts, threads, environment);
+    report.write(&common.out)?;
+    print!("{}", summary::of(&report, &common.out));
+    Ok(report.exit_code)
+}
+
+/// Refuses what cannot work, before anything is started.
+fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
+    let refuse = |why: String| Err(Failed::Usage(Cli::command().error(ErrorKind::ValueValidation, why)));
+    if scenario.protocol == Protocol::Plain && common.target.is_none() {
+        return refuse("--protocol plain needs a --target: the server started here speaks roost".into());
+    }
+    if scenario.protocol == Protocol::Plain && common.token_key.is_some() {
+        return refuse("--protocol plain knows no tokens: leave out --token-key".into());
+    }
+    if let Some(pid) = common.server_pid
+        && cfg!(target_os = "linux")
+        && !Path::new(&format!("/proc/{pid}")).exists()
+    {
+        return refuse(format!("--server-pid: there is no process {pid} here"));
+    }
+    let needed = u64::from(scenario.clients) + DESCRIPTORS_SPARE;
+    if let Some(max) = host::raise_descriptors().filter(|max| *max < needed) {
+        return refuse(format!(
+            "{} connections need {needed} descriptors, and this process may open {max}: raise the limit (ulimit -n {needed})",
+            scenario.clients
+        ));
+    }
+    Ok(())
+}
+
+fn target(common: &Common, server: Option<&OwnServer>) -> Result<Target, Failed> {
+    if let Some(server) = server {
+        return Ok(Target { address: server.listen, host: server.listen.to_string(), path: "/ws".into() });
+    }
+    let url = common.target.as_ref().context("there is a target or a server")?;
+    let unknown = || Failed::Unreachable(format!("cannot find the address of {}", url.host()));
+    let address = resolve(url).ok_or_else(unknown)?;
+    let (host, path) = parts(&url.to_string());
+    Ok(Target { address, host, path })
+}
+
+/// Host (with port) and path of `ws://host:port/path`.
+fn parts(url: &str) -> (String, String) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let at = rest.find('/').unwrap_or(rest.len());
+    let (host, path) = rest.split_at(at);
+    (host.to_owned(), if path.is_empty() { "/".to_owned() } else { path.to_owned() })
+}
+
+fn resolve(url: &Url) -> Option<SocketAddr> {
+    (url.host(), url.port()).to_socket_addrs().ok()?.next()
+}
+
+fn credentials(key: Option<&Path>) -> Result<Credentials, Failed> {
+    let Some(path) = key else { return Ok(Credentials::Guests) };
+    let secret = roost_storage::embedded::read_secret(path)
+        .with_context(|| format!("cannot read the token key {}", path.display()))?;
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_millis();
+    // Users of this run alone, so that their conversations are new.
+    let run = uuid::Uuid::new_v7(uuid::Timestamp::now(uuid::NoContext)).as_u64_pair();
+    let run = run.0.rotate_left(32) ^ run.1;
+    Ok(Credentials::Key { keys: Keys::new(&secret), run, now_ms: now_ms as u64 })
+}
+
+/// Name and version of a server, by its admin pages.
+fn version(admin: SocketAddr) -> Option<String> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect_timeout(&admin, ADMIN_WITHIN).ok()?;
+    stream.set_read_timeout(Some(ADMIN_WITHIN)).ok()?;
+    write!(stream, "GET /version HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = Vec::new();
+    stream.take(64 * 1024).read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8(answer).ok()?;
+    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+    Some(format!("{} {}", body["name"].as_str()?, body["version"].as_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_path() {
+        for (url, host, path) in [
+            ("ws://localhost:8080/ws", "localhost:8080", "/ws"),
+            ("ws://[::1]:80/", "[::1]:80", "/"),
+            ("ws://example.org", "example.org", "/"),
+        ] {
+            assert_eq!(parts(url), (host.into(), path.into()));
+        }
+    }
+}
