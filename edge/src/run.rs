@@ -127,6 +127,10 @@ impl<C> Sink for Side<C> {
         self.due.push(key);
     }
 
+    fn half_closed(&mut self, key: SessionKey) -> bool {
+        self.shard.half_closed(key, self.now)
+    }
+
     fn ended(&mut self, key: SessionKey, end: End) {
         self.shard.ended(key, end, self.now);
         if !self.links.is_empty() {
@@ -248,6 +252,11 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
                 Effect::HttpData { session, bytes } => {
                     if let Some(link) = self.side.links.get(&session) {
                         link.feed(bytes);
+                    }
+                }
+                Effect::HttpEof { session } => {
+                    if let Some(link) = self.side.links.get(&session) {
+                        link.eof();
                     }
                 }
                 Effect::HttpEnd { session } => self.side.unlink(session),

@@ -214,11 +214,7 @@ mod tests {
         let why: Vec<_> = judgement.losses.iter().map(|loss| (loss.seq, loss.why)).collect();
         assert_eq!(
             why,
-            [
-                (2, "the log skips it"),
-                (3, "its place in the log holds another message"),
-                (5, "the log ends before it"),
-            ]
+            [(2, "the log skips it"), (3, "its place in the log holds another message"), (5, "the log ends before it"),]
         );
         assert_eq!((judgement.lost, judgement.losses[0].conv.as_str()), (3, "c_0"));
     }

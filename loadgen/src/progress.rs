@@ -115,15 +115,14 @@ mod tests {
         standing.delivery_p99_us = Some(12_345);
         standing.errors = 2;
         let told = line(&standing);
-        assert_eq!(
-            told,
-            "  3/20 s  7/10 sessions  0 sent/s  0 acknowledged/s  0 delivered/s  p99 12.3 ms  2 errors"
-        );
+        assert_eq!(told, "  3/20 s  7/10 sessions  0 sent/s  0 acknowledged/s  0 delivered/s  p99 12.3 ms  2 errors");
     }
 
     #[test]
     fn times_keep_three_digits() {
-        for (us, text) in [(7, "7 µs"), (1234, "1.23 ms"), (12_345, "12.3 ms"), (123_456, "123 ms"), (9_876_543, "9.88 s")] {
+        for (us, text) in
+            [(7, "7 µs"), (1234, "1.23 ms"), (12_345, "12.3 ms"), (123_456, "123 ms"), (9_876_543, "9.88 s")]
+        {
             assert_eq!(time(us), text);
         }
     }

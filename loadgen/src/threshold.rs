@@ -65,9 +65,9 @@ impl Threshold {
     #[must_use]
     pub fn check(&self, report: &Value) -> Held {
         let value = match self.metric.as_str() {
-            "errors" => Some(report["errors"].as_object().map_or(0.0, |codes| {
-                codes.values().filter_map(Value::as_f64).sum()
-            })),
+            "errors" => {
+                Some(report["errors"].as_object().map_or(0.0, |codes| codes.values().filter_map(Value::as_f64).sum()))
+            }
             _ => pointer(&self.metric).and_then(|pointer| report.pointer(&pointer)).and_then(Value::as_f64),
         };
         let well = value.is_some_and(|value| match self.operator {

@@ -94,11 +94,11 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         if !loaded {
             return Light::Queue(command);
         }
-        let again = Command { body: command.body.clone(), user: command.user.clone(), ..command };
-        match self.light_on(&conv, command) {
-            // A command before it, a JOIN perhaps, may still wait: then it is judged in its turn.
-            Light::Answer(Err(_)) if running => Light::Queue(again),
-            done => done,
+        // A command before it, a JOIN perhaps, may still wait: what fails is then judged again in its turn.
+        let again = running.then(|| Command { body: command.body.clone(), user: command.user.clone(), ..command });
+        match (self.light_on(&conv, command), again) {
+            (Light::Answer(Err(_)), Some(again)) => Light::Queue(again),
+            (done, _) => done,
         }
     }
 

@@ -47,6 +47,8 @@ impl HttpService for Pages {
                 .timer(hyper_util::rt::TokioTimer::new())
                 .header_read_timeout(crate::http::HEAD_WITHIN)
                 .max_buf_size(crate::http::BUFFER_BYTES_MAX)
+                // Who ends its sending side behind a request still waits for the answer.
+                .half_close(true)
                 .serve_connection(hyper_util::rt::TokioIo::new(io), service);
             if let Err(error) = connection.await {
                 tracing::debug!(%peer, %error, "an HTTP connection failed");

@@ -5,7 +5,7 @@ use std::process::Command;
 use clap::ValueEnum;
 
 use crate::steps::{Steps, cargo, root};
-use crate::{deploy, features, metrics, settings, tools};
+use crate::{deploy, features, metrics, pages, settings, tools};
 
 /// A part of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,6 +24,8 @@ pub(crate) enum Part {
     Deploy,
     /// Unit tests.
     Unit,
+    /// Simulated deployments, many seeds.
+    Sim,
 }
 
 pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
@@ -49,11 +51,16 @@ impl Part {
             }
             Self::Dependencies => dependencies(steps),
             Self::Pages => {
+                pages::check()?;
                 features::check()?;
                 metrics::check()?;
                 settings::check()
             }
             Self::Deploy => deploy::check(steps),
+            Self::Sim => {
+                let mut sim = cargo(["run", "--quiet", "--package", "roost-sim", "--", "sweep", "--seeds", "200"]);
+                steps.run("simulation", &mut sim)
+            }
             Self::Unit => steps.tests("unit tests", &mut cargo(["test", "--workspace", "--lib", "--bins", "--quiet"])),
         }
     }

@@ -8,6 +8,7 @@ mod check;
 mod deploy;
 mod features;
 mod metrics;
+mod pages;
 mod settings;
 mod steps;
 mod tally;
@@ -25,7 +26,7 @@ use steps::Steps;
     name = "cargo xtask",
     about = "Roost's own chores",
     after_help = "EXAMPLES\n  \
-        cargo xtask check           format, lints, docs, dependencies, deploy files, unit tests\n  \
+        cargo xtask check           format, lints, docs, dependencies, pages, deploy files, unit tests, simulation\n  \
         cargo xtask check pages     one part of it\n  \
         cargo xtask test            every test there is, with real servers and a real browser\n  \
         cargo xtask test python     one part of it\n  \
@@ -39,9 +40,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Format, lints, docs, dependencies, deploy files, unit tests; or some parts
+    /// Format, lints, docs, dependencies, pages, deploy files, unit tests, simulation; or some parts
     Check {
-        /// format, lints, docs, dependencies, pages, deploy, unit; none for all
+        /// format, lints, docs, dependencies, pages, deploy, unit, sim; none for all
         parts: Vec<check::Part>,
     },
     /// Every test, or some parts

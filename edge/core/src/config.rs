@@ -21,6 +21,10 @@ pub struct ShardConfig {
     pub outbound_bytes_max: usize,
     /// Frames queued to one session above which pushes are held back.
     pub outbound_frames_max: usize,
+    /// Bytes queued to one session above which PAGE, CHANGED and USERS, replies that can be large and asked for again,
+    /// become ERROR 401. With one server frame on top it bounds what a session that reads nothing can make us keep of
+    /// them.
+    pub reply_bytes_max: usize,
     /// Commands of one session that may await their reply.
     pub commands_in_flight_max: u32,
     /// SEND and PUBLISH of one session per second in the long run. 0: no limit.
@@ -63,6 +67,8 @@ impl Default for ShardConfig {
             frame_bytes_max: limits::FRAME_BYTES_MAX,
             outbound_bytes_max: limits::OUTBOUND_BYTES_MAX,
             outbound_frames_max: limits::OUTBOUND_FRAMES_MAX,
+            // A client that fetches eight pages at once and reads never comes near.
+            reply_bytes_max: 8 * limits::SERVER_FRAME_BYTES_MAX,
             commands_in_flight_max: limits::COMMANDS_IN_FLIGHT_MAX,
             sends_per_second: limits::SENDS_PER_SECOND,
             sends_burst: limits::SENDS_BURST,
@@ -133,6 +139,7 @@ impl ShardConfig {
             ("outbound_bytes_max", self.outbound_bytes_max >= 4096, "must be at least 4096"),
             ("outbound_bytes_max", self.outbound_bytes_max <= 1 << 30, "must be at most 1 GiB"),
             ("outbound_frames_max", self.outbound_frames_max >= 4, "must be at least 4"),
+            ("reply_bytes_max", self.reply_bytes_max >= self.outbound_bytes_max, "must be at least outbound_bytes_max"),
             ("commands_in_flight_max", self.commands_in_flight_max >= 1, "must be at least 1"),
             ("commands_in_flight_max", self.commands_in_flight_max <= u16::MAX.into(), "must be at most 65535"),
             ("sends_burst", self.sends_burst >= 1, "must be at least 1"),

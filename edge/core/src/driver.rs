@@ -7,7 +7,8 @@
 //! Invariants:
 //! - a key is attached from [`Driver::attach`] until [`Driver::close`], a failed [`Driver::write`] or
 //!   [`Sink::ended`], whichever is first; calls for any other key do nothing;
-//! - bytes reach [`Sink::received`] in the order of the stream, and all of them before [`Sink::ended`];
+//! - bytes reach [`Sink::received`] in the order of the stream, and all of them before [`Sink::half_closed`] and
+//!   [`Sink::ended`];
 //! - after [`Driver::pause`] returns, nothing is received until [`Driver::resume`].
 
 use std::io;
@@ -90,6 +91,10 @@ pub trait Sink {
 
     /// The transport takes bytes again.
     fn writable(&mut self, key: SessionKey);
+
+    /// The peer will send nothing more, but may still read. True: the key stays attached, for what is still to be
+    /// written; a failure is told by [`Sink::ended`]. False: the driver lets it go, and [`Sink::ended`] follows.
+    fn half_closed(&mut self, key: SessionKey) -> bool;
 
     /// The transport ended and was let go.
     fn ended(&mut self, key: SessionKey, end: End);

@@ -34,7 +34,12 @@ pub enum Effect {
         /// What was read.
         bytes: Bytes,
     },
-    /// The peer ended the stream, or the connection failed: nothing of it will be read any more.
+    /// The peer will send nothing more on such a stream, but waits for what is to be answered.
+    HttpEof {
+        /// The connection.
+        session: SessionKey,
+    },
+    /// The stream is over, or the connection failed: nothing will be read or written any more.
     HttpEnd {
         /// The connection.
         session: SessionKey,

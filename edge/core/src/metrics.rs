@@ -120,6 +120,8 @@ counters! {
     rate_limited,
     /// Answers with 401.
     in_flight_refused,
+    /// Replies that became 401 because the session leaves too much unread.
+    replies_refused,
     /// Fan-outs begun: one per envelope.
     fanouts,
     /// Pushes queued: one per envelope and session.

@@ -60,6 +60,8 @@ pub(crate) struct Head {
 pub(crate) struct Http {
     /// Bytes it was given and has not taken.
     pub(crate) untaken_bytes: usize,
+    /// The peer will send nothing more.
+    pub(crate) half_closed: bool,
     /// It is done: the connection closes once the queue is written.
     pub(crate) done: bool,
 }

@@ -209,6 +209,7 @@ impl Rig {
             Effect::Close(_) => "close".into(),
             Effect::HttpOpen { bytes, .. } => format!("http open {}", bytes.len()),
             Effect::HttpData { bytes, .. } => format!("http data {}", bytes.len()),
+            Effect::HttpEof { .. } => "http eof".into(),
             Effect::HttpEnd { .. } => "http end".into(),
         };
         self.effects().iter().map(name).collect()

@@ -14,7 +14,8 @@ use super::{Link, OUTSTANDING_BYTES_MAX, TAKEN_BYTES_STEP};
 /// One client's connection as an in-memory stream, fed by its shard. Bounded both ways. Dropping it closes the
 /// connection once everything written is sent.
 ///
-/// Reading ends with 0 bytes when the peer ended or the connection failed; writing then fails with `BrokenPipe`.
+/// Reading ends with 0 bytes when the peer has sent its last byte or the connection failed. A peer that only ended its
+/// sending side still gets what is written; once the connection is gone, writing fails with `BrokenPipe`.
 pub struct HttpIo {
     link: Arc<Link>,
 }
@@ -77,7 +78,7 @@ impl AsyncRead for HttpIo {
         state.taken_bytes += taken;
         let tell = state.taken_bytes >= TAKEN_BYTES_STEP || state.inbound.is_empty();
         let told = if tell && !state.gone { std::mem::take(&mut state.taken_bytes) } else { 0 };
-        let ready = taken > 0 || state.gone || buf.remaining() == 0;
+        let ready = taken > 0 || state.eof || state.gone || buf.remaining() == 0;
         if !ready {
             state.reader = Some(cx.waker().clone());
         }

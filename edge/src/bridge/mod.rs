@@ -43,6 +43,8 @@ struct State {
     taken_bytes: usize,
     /// Written by the task and not sent yet.
     outstanding_bytes: usize,
+    /// The peer sent its last byte: nothing more comes in.
+    eof: bool,
     /// The connection is gone: nothing more comes in, nothing goes out.
     gone: bool,
     /// The task wrote its last byte.
@@ -63,6 +65,15 @@ impl Link {
     pub(crate) fn feed(&self, bytes: Bytes) {
         let mut state = self.state.lock();
         state.inbound.push_back(bytes);
+        let reader = state.reader.take();
+        drop(state);
+        wake(reader);
+    }
+
+    /// The peer sent its last byte. What was received can still be read, then the end.
+    pub(crate) fn eof(&self) {
+        let mut state = self.state.lock();
+        state.eof = true;
         let reader = state.reader.take();
         drop(state);
         wake(reader);

@@ -57,6 +57,9 @@ pub const FRAMES_OUT: Name = counter("roost_frames_sent_total", "Frames written 
 pub const COMMANDS: Name = counter("roost_commands_total", "Commands handed to the router.");
 /// Commands refused by the edge, by error code.
 pub const COMMAND_ERRORS: Name = counter("roost_command_errors_total", "Commands the edge refused, by error code.");
+/// Replies that became errors.
+pub const REPLIES_REFUSED: Name =
+    counter("roost_replies_refused_total", "Replies that became error 401: the session leaves too much unread.");
 /// Fan-outs begun.
 pub const FANOUTS: Name = counter("roost_fanouts_total", "Envelopes fanned out.");
 /// Pushes queued to sessions.
@@ -158,6 +161,7 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (COMMAND_ERRORS, code("104"), |shard| shard.bad_field),
     (COMMAND_ERRORS, code("400"), |shard| shard.rate_limited),
     (COMMAND_ERRORS, code("401"), |shard| shard.in_flight_refused),
+    (REPLIES_REFUSED, None, |shard| shard.replies_refused),
     (FANOUTS, None, |shard| shard.fanouts),
     (DELIVERIES, None, |shard| shard.deliveries),
     (DELIVERIES_LOST, reason("ephemeral"), |shard| shard.drops_ephemeral),

@@ -58,6 +58,9 @@ pub(crate) struct Bench<H: Harness> {
 pub(crate) struct Heard<C> {
     pub(crate) received: HashMap<SessionKey, Vec<u8>>,
     pub(crate) ended: HashMap<SessionKey, End>,
+    pub(crate) half_closed: Vec<SessionKey>,
+    /// Whether connections are to be kept when their peer sends no more.
+    pub(crate) keeps: bool,
     sent: Vec<(SessionKey, usize)>,
     writable: Vec<SessionKey>,
     arrivals: Vec<C>,
@@ -72,7 +75,7 @@ impl<C> Sink for Heard<C> {
 
     fn received(&mut self, key: SessionKey, bytes: &mut [u8]) {
         assert!(!bytes.is_empty(), "the end is told by `ended`");
-        assert!(!self.ended.contains_key(&key), "bytes after the end");
+        assert!(!self.ended.contains_key(&key) && !self.half_closed.contains(&key), "bytes after the end");
         self.received.entry(key).or_default().extend_from_slice(bytes);
         bytes.fill(0xee); // the buffer is lent, and may be changed
     }
@@ -83,6 +86,12 @@ impl<C> Sink for Heard<C> {
 
     fn writable(&mut self, key: SessionKey) {
         self.writable.push(key);
+    }
+
+    fn half_closed(&mut self, key: SessionKey) -> bool {
+        assert!(!self.half_closed.contains(&key), "told once");
+        self.half_closed.push(key);
+        self.keeps
     }
 
     fn ended(&mut self, key: SessionKey, end: End) {
@@ -99,6 +108,8 @@ impl<H: Harness> Bench<H> {
         let heard = Heard {
             received: HashMap::new(),
             ended: HashMap::new(),
+            half_closed: Vec::new(),
+            keeps: false,
             sent: Vec::new(),
             writable: Vec::new(),
             arrivals: Vec::new(),

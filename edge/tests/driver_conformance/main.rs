@@ -11,6 +11,8 @@ macro_rules! conforms {
             bytes_arrive_whole_in_order_and_before_the_end,
             a_paused_connection_is_not_read_and_loses_nothing,
             a_resumed_connection_is_read_without_a_new_event,
+            a_half_closed_connection_that_is_kept_can_be_written_to,
+            a_reset_is_told_after_a_half_close,
             a_reset_is_told,
             a_reset_is_told_while_paused,
             what_does_not_fit_goes_out_when_there_is_room,

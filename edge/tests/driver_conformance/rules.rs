@@ -45,6 +45,36 @@ pub(crate) fn bytes_arrive_whole_in_order_and_before_the_end<H: Harness>() {
     bench.until("the end", |bench| bench.heard.ended.contains_key(&key));
     assert_eq!(bench.heard.ended[&key], End::Eof);
     assert!(bench.received(key) == bytes, "{} bytes of {}", bench.received(key).len(), bytes.len());
+    assert_eq!((&bench.heard.half_closed[..], bench.driver.connections()), (&[key][..], 0));
+}
+
+pub(crate) fn a_half_closed_connection_that_is_kept_can_be_written_to<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    bench.heard.keeps = true;
+    let (key, mut peer) = bench.connect();
+    peer.send(b"a question");
+    peer.end();
+    bench.until("the half-close", |bench| bench.heard.half_closed == [key]);
+    assert_eq!(bench.received(key), b"a question");
+    let bytes = pattern(MUCH);
+    bench.queue(key, [Bytes::from(bytes.clone())]);
+    assert!(receive(&mut bench, &mut peer, MUCH) == bytes);
+    assert_eq!(bench.driver.keys(), [key]);
+    assert!(bench.heard.ended.is_empty(), "it has not ended");
+    bench.driver.close(key);
+    bench.until("the end", |_| peer.receive().expect("no reset").is_none());
+    assert_eq!(bench.driver.connections(), 0);
+}
+
+pub(crate) fn a_reset_is_told_after_a_half_close<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    bench.heard.keeps = true;
+    let (key, mut peer) = bench.connect();
+    peer.end();
+    bench.until("the half-close", |bench| bench.heard.half_closed == [key]);
+    peer.reset();
+    bench.until("the reset", |bench| bench.heard.ended.contains_key(&key));
+    assert_eq!((bench.heard.ended[&key], bench.driver.connections()), (End::Error, 0));
 }
 
 pub(crate) fn a_paused_connection_is_not_read_and_loses_nothing<H: Harness>() {

@@ -1,7 +1,7 @@
 //! Requests that are no upgrade reach hyper through the shard, and its answers the client.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 use crate::support::{PATIENCE, Server, config, pattern, serve};
 
@@ -48,6 +48,23 @@ fn pipelined_requests_are_answered_in_order_on_one_connection() {
         assert_eq!(got, body);
     }
     assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0, "closed after the last, without a reset");
+    server.until("closed", |metrics| metrics.connections_open() == 0);
+}
+
+#[test]
+fn a_client_that_ends_its_side_behind_the_request_gets_its_answer() {
+    let server = serve(config());
+    for (request, want) in [
+        (&b"GET /big/3000000 HTTP/1.1\r\nHost: edge\r\n\r\n"[..], pattern(3_000_000)),
+        (b"POST /up HTTP/1.1\r\nHost: edge\r\nContent-Length: 3\r\n\r\nabc", b"/up 3 294".to_vec()),
+    ] {
+        let mut stream = connect(&server);
+        stream.write_all(request).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut input = Vec::new();
+        assert_eq!(response(&mut stream, &mut input).1, want);
+        assert_eq!((stream.read(&mut [0; 1]).unwrap(), input.len()), (0, 0), "then it is closed");
+    }
     server.until("closed", |metrics| metrics.connections_open() == 0);
 }
 

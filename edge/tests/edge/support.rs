@@ -92,7 +92,8 @@ impl HttpService for Hyper {
         self.0.spawn(async move {
             let service = hyper::service::service_fn(answer);
             // A client that goes away in the middle is an error here, and an expected one.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).await;
+            let mut http = hyper::server::conn::http1::Builder::new();
+            let _ = http.half_close(true).serve_connection(TokioIo::new(io), service).await;
         });
     }
 }

@@ -185,12 +185,8 @@ impl Command {
                 scenario.body_bytes = quick.bytes;
                 scenario.population.group_sizes = vec![GroupSize { members: quick.group_size, weight: 1.0 }];
                 let shares = Shares { direct: 1.0 - quick.group_share, group: quick.group_share, channel: 0.0 };
-                scenario.load = Load::Open {
-                    sends_per_second: quick.rate,
-                    arrivals: quick.arrivals,
-                    shares,
-                    hold: quick.hold,
-                };
+                scenario.load =
+                    Load::Open { sends_per_second: quick.rate, arrivals: quick.arrivals, shares, hold: quick.hold };
                 (scenario, quick.common)
             }
             Self::Sends(sends) => {

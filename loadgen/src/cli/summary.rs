@@ -22,16 +22,26 @@ pub(super) fn of(report: &Report, out: &Path) -> String {
     line("sessions", format!("{} of {} held, {} dropped", sessions.held, sessions.wanted, sessions.dropped));
     if !matches!(report.scenario.load, Load::Idle { .. }) {
         let sends = &report.sends;
-        line("sends", format!("{} acknowledged of {}, {} per second", sends.acknowledged, sends.intended, sends.per_second));
+        line(
+            "sends",
+            format!("{} acknowledged of {}, {} per second", sends.acknowledged, sends.intended, sends.per_second),
+        );
         line("ack", quantiles(&report.ack_us));
         line("delivery", quantiles(&report.delivery_us));
         let deliveries = &report.deliveries;
-        line("deliveries", format!("{} of {} pushed, {} per second", deliveries.pushed, deliveries.expected, deliveries.per_second));
+        line(
+            "deliveries",
+            format!("{} of {} pushed, {} per second", deliveries.pushed, deliveries.expected, deliveries.per_second),
+        );
         line(
             "checked",
             format!(
                 "{} lost, {} duplicated, {} reordered, {} caught up; {} entries of {} logs read",
-                report.lost, report.duplicated, report.reordered, report.caught_up, report.logs.entries_read,
+                report.lost,
+                report.duplicated,
+                report.reordered,
+                report.caught_up,
+                report.logs.entries_read,
                 report.logs.conversations_read
             ),
         );

@@ -51,14 +51,17 @@ fn filling(serial: u32, at: usize) -> u8 {
 /// Lower-case digits and a blank.
 fn hex(field: &[u8]) -> Option<u64> {
     let (blank, digits) = field.split_last()?;
-    digits.iter().try_fold(0, |value: u64, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some(value << 4 | u64::from(digit))
-    }).filter(|_| *blank == b' ')
+    digits
+        .iter()
+        .try_fold(0, |value: u64, digit| {
+            let digit = match digit {
+                b'0'..=b'9' => digit - b'0',
+                b'a'..=b'f' => digit - b'a' + 10,
+                _ => return None,
+            };
+            Some(value << 4 | u64::from(digit))
+        })
+        .filter(|_| *blank == b' ')
 }
 
 #[cfg(test)]

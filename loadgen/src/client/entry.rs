@@ -85,14 +85,21 @@ impl<'a> Fields<'a> {
 mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
-    use roost_wire::pb::{Body, Entry, Frame};
     use roost_wire::FrameBody;
+    use roost_wire::pb::{Body, Entry, Frame};
 
     use super::*;
 
     fn entry() -> impl Strategy<Value = Entry> {
         (".{0,40}", 0..u64::MAX, ".{0,9}", ".{0,9}", 0..u64::MAX, ".{0,200}").prop_map(
-            |(conv, seq, from, cmid, ts, text)| Entry { conv, seq, from, cmid, ts, body: Some(Body { text, event: None }) },
+            |(conv, seq, from, cmid, ts, text)| Entry {
+                conv,
+                seq,
+                from,
+                cmid,
+                ts,
+                body: Some(Body { text, event: None }),
+            },
         )
     }
 

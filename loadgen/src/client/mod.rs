@@ -441,8 +441,10 @@ impl Client {
         let mask = pen.mask();
         ws::write_client_message(MessageKind::Binary, &pen.payload, mask, &mut self.out);
         // The text's memory is used again.
-        if let Some(FrameBody::Send(pb::Send { body: Some(body), .. }) | FrameBody::Publish(pb::Publish { body: Some(body), .. })) =
-            &mut frame.body
+        if let Some(
+            FrameBody::Send(pb::Send { body: Some(body), .. })
+            | FrameBody::Publish(pb::Publish { body: Some(body), .. }),
+        ) = &mut frame.body
         {
             pen.text = std::mem::take(&mut body.text);
         }

@@ -162,7 +162,8 @@ impl Worker {
             Event::Upgraded => match self.shared.scenario.protocol {
                 Protocol::Plain => self.entered(slot, now),
                 Protocol::Roost => {
-                    let connect = self.shared.credentials.connect(self.client_no(slot), self.slots[at].token.as_deref());
+                    let connect =
+                        self.shared.credentials.connect(self.client_no(slot), self.slots[at].token.as_deref());
                     self.slots[at].client.connect(connect, &mut self.pen);
                 }
             },

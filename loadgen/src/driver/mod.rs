@@ -13,8 +13,8 @@ mod worker;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use mio::{Poll, Token, Waker};
@@ -115,18 +115,30 @@ pub(crate) enum Note {
 #[derive(Debug)]
 pub(crate) enum Done {
     /// The clients that became sessions, and their ids on the server.
-    Connected { users: Vec<(ClientNo, String)> },
+    Connected {
+        users: Vec<(ClientNo, String)>,
+    },
     /// The conversations made here.
-    Created { ids: Vec<(Conv, String)> },
+    Created {
+        ids: Vec<(Conv, String)>,
+    },
     Joined,
     /// The load is over by itself.
     Loaded,
     /// Highest acknowledged seqs of conversations, messages without an answer, CPU time since the load began.
-    Drained { heads: Vec<(Conv, Seq)>, unanswered: u64, cpu_ns: u64 },
+    Drained {
+        heads: Vec<(Conv, Seq)>,
+        unanswered: u64,
+        cpu_ns: u64,
+    },
     /// Entries that sessions still lack.
-    Settled { missing: u64 },
+    Settled {
+        missing: u64,
+    },
     /// The same, after reading the log.
-    Verified { missing: u64 },
+    Verified {
+        missing: u64,
+    },
     /// The thread has ended.
     Finished(Box<Evidence>),
 }

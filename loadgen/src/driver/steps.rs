@@ -27,13 +27,38 @@ const CREATE_WITHIN_NS: u64 = 60 * SECOND;
 pub(super) enum Step {
     /// Nothing but serving its connections.
     Waiting,
-    Connecting { start_ns: u64, begun: u64, look_ns: u64 },
-    Creating { waiting: VecDeque<Conv>, users: Arc<Vec<String>>, open: usize, ids: Vec<(Conv, String)>, until_ns: u64 },
-    Joining { open: u64, until_ns: u64 },
-    Loading { end_ns: u64 },
-    Draining { until_ns: u64 },
-    Settling { heads: Arc<Vec<Seq>>, until_ns: u64, look_ns: u64 },
-    Verifying { heads: Arc<Vec<Seq>>, open: usize, until_ns: u64 },
+    Connecting {
+        start_ns: u64,
+        begun: u64,
+        look_ns: u64,
+    },
+    Creating {
+        waiting: VecDeque<Conv>,
+        users: Arc<Vec<String>>,
+        open: usize,
+        ids: Vec<(Conv, String)>,
+        until_ns: u64,
+    },
+    Joining {
+        open: u64,
+        until_ns: u64,
+    },
+    Loading {
+        end_ns: u64,
+    },
+    Draining {
+        until_ns: u64,
+    },
+    Settling {
+        heads: Arc<Vec<Seq>>,
+        until_ns: u64,
+        look_ns: u64,
+    },
+    Verifying {
+        heads: Arc<Vec<Seq>>,
+        open: usize,
+        until_ns: u64,
+    },
 }
 
 impl Worker {
@@ -175,7 +200,10 @@ impl Worker {
         // The next one by rate, but no sooner than it can be.
         self.step = Step::Connecting { start_ns, begun, look_ns };
         let next = start_ns + begun * SECOND / u64::from(per_second);
-        if begun < all && room > 0 && let Step::Connecting { look_ns, .. } = &mut self.step {
+        if begun < all
+            && room > 0
+            && let Step::Connecting { look_ns, .. } = &mut self.step
+        {
             *look_ns = (*look_ns).min(next.max(now + MILLISECOND));
         }
     }
@@ -207,7 +235,8 @@ impl Worker {
                 _ => (pb::Kind::Group, format!("Load group {conv}")),
             };
             // Who could not connect is left out; one command names so many users at most.
-            let others: Vec<String> = members[1..].iter().filter(|user| !user.is_empty()).map(|user| (*user).to_owned()).collect();
+            let others: Vec<String> =
+                members[1..].iter().filter(|user| !user.is_empty()).map(|user| (*user).to_owned()).collect();
             let too_many = others.len() > USERS_PER_COMMAND_MAX;
             if members[0].is_empty() || others.is_empty() || too_many {
                 continue;

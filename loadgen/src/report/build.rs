@@ -128,7 +128,9 @@ fn reasons(report: &Report, facts: Facts) -> Vec<String> {
     let Generator { cpu, late_p99_us, .. } = report.generator;
     if cpu > GENERATOR_CPU_MAX {
         let (cpu, max) = (cpu * 100.0, GENERATOR_CPU_MAX * 100.0);
-        reasons.push(format!("The generator used {cpu:.0} % of its cores (limit {max:.0} %): give it more --threads or load less."));
+        reasons.push(format!(
+            "The generator used {cpu:.0} % of its cores (limit {max:.0} %): give it more --threads or load less."
+        ));
     }
     if let Some(late) = late_p99_us.filter(|late| *late > GENERATOR_LATE_US_MAX) {
         let (late, max) = (time(late), time(GENERATOR_LATE_US_MAX));
@@ -141,8 +143,11 @@ fn reasons(report: &Report, facts: Facts) -> Vec<String> {
     if reasons.is_empty() {
         reasons.push(match (&report.scenario.load, report.scenario.protocol) {
             (Load::Idle { .. }, _) => "All sessions were held.".into(),
-            (_, Protocol::Plain) => "Every threshold holds. This server acknowledges nothing, so nothing was proved about losses.".into(),
-            _ => "Everything acknowledged is in the log, was delivered once and in order, and every threshold holds.".into(),
+            (_, Protocol::Plain) => {
+                "Every threshold holds. This server acknowledges nothing, so nothing was proved about losses.".into()
+            }
+            _ => "Everything acknowledged is in the log, was delivered once and in order, and every threshold holds."
+                .into(),
         });
     }
     reasons

@@ -3,6 +3,7 @@
 mod channels;
 mod connect;
 mod faults;
+mod gated;
 mod groups;
 mod harness;
 mod large;

@@ -124,10 +124,10 @@ layer! {
     /// How long a connection may take to CONNECT [default: 10s]
     #[arg(value_name = "TIME", hide_short_help = true)]
     connect_within: Span => "ROOST_CONNECT_WITHIN";
-    /// Over how long clients are asked to leave when the server stops [default: 2s]
+    /// Over how long clients are asked to leave when the server stops [default: 1s]
     #[arg(value_name = "TIME", hide_short_help = true)]
     drain_window: Span => "ROOST_DRAIN_WINDOW";
-    /// When clients that have not left a stopping server are closed [default: 10s]
+    /// When clients that have not left a stopping server are closed [default: 5s]
     #[arg(value_name = "TIME", hide_short_help = true)]
     drain_deadline: Span => "ROOST_DRAIN_DEADLINE";
     /// What is logged, in the syntax of RUST_LOG [default: info]

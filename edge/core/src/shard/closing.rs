@@ -117,6 +117,25 @@ impl Shard {
         self.effects.push_back(Effect::Close(key));
     }
 
+    /// The peer has sent its last byte. True: it is still owed an answer, or the rest of our last words.
+    pub(super) fn peer_half_closed(&mut self, key: SessionKey) -> bool {
+        let Some(conn) = self.slots.get_mut(key) else { return false };
+        match &mut conn.stage {
+            Stage::Http(http) => {
+                if !std::mem::replace(&mut http.half_closed, true) && !http.done {
+                    self.effects.push_back(Effect::HttpEof { session: key });
+                }
+                true
+            }
+            Stage::Closing(closing) if !conn.outbound.is_empty() => {
+                *closing = Closing::Heard;
+                true
+            }
+            // A WebSocket ends with either half (RFC 6455 §7.1.1), and nobody answers half a head.
+            Stage::Closing(_) | Stage::Head(_) | Stage::Session(_) | Stage::Dead => false,
+        }
+    }
+
     /// The transport is gone: so is the slot.
     pub(super) fn transport_ended(&mut self, key: SessionKey, _end: End) {
         if self.end_session(key).is_some() {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use roost_wire::link::{Audience, Down, Envelope, SessionKey};
 use roost_wire::pb::{self, Frame};
-use roost_wire::{ConvId, FrameBody, UserId, limits};
+use roost_wire::{ConvId, ErrorCode, FrameBody, UserId, limits};
 
 use super::Shard;
 use super::outgoing::Tally;
@@ -30,6 +30,9 @@ const JOB_ENVELOPES_MAX: usize = 16;
 /// A job takes no more envelopes once it has this many bytes, counted as protobuf: a receiver that has read everything
 /// is not to fall behind because of what was gathered for it.
 const JOB_BYTES_MAX: usize = 16 * 1024;
+
+/// What a client is told to wait that asks for more than it reads.
+const UNREAD_RETRY_MS: u32 = 1000;
 
 /// What waits for its turn.
 #[derive(Debug, Default)]
@@ -74,6 +77,11 @@ impl Fanout {
         }
         envelopes
     }
+}
+
+/// Whether a reply can be large, and its command changed nothing: nothing is lost if it is done again.
+const fn can_be_asked_again(reply: &Frame) -> bool {
+    matches!(reply.body, Some(FrameBody::Page(_) | FrameBody::Changed(_) | FrameBody::Users(_)))
 }
 
 /// Whether both name the same sessions, if nothing happens between them.
@@ -266,10 +274,19 @@ impl Shard {
     }
 
     fn reply(&mut self, key: SessionKey, frame: Option<&Frame>) {
-        let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let unread_bytes = conn.outbound.bytes();
+        let Some(session) = conn.session_mut() else { return };
         session.commands_in_flight = session.commands_in_flight.saturating_sub(1);
-        if let Some(frame) = frame {
-            self.queue_frame(key, frame);
+        match frame {
+            Some(frame) if unread_bytes > self.config.reply_bytes_max && can_be_asked_again(frame) => {
+                self.metrics.replies_refused(1);
+                let refused = ErrorCode::TooManyInFlight.because("read earlier replies first");
+                let refused = pb::Error { retry_after_ms: UNREAD_RETRY_MS, ..refused };
+                self.queue_frame(key, &Frame { rid: frame.rid, body: Some(FrameBody::Error(refused)) });
+            }
+            Some(frame) => self.queue_frame(key, frame),
+            None => {}
         }
     }
 

@@ -116,7 +116,7 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Head(head) = &conn.stage else { return };
         let peer = head.peer;
-        conn.stage = Stage::Http(Http { untaken_bytes: 0, done: false });
+        conn.stage = Stage::Http(Http { untaken_bytes: 0, half_closed: false, done: false });
         self.metrics.http_opened(1);
         let bytes = Bytes::copy_from_slice(bytes);
         self.give_http(key, bytes.len());

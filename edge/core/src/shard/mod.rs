@@ -143,6 +143,15 @@ impl Shard {
         self.settle(key);
     }
 
+    /// The peer will send nothing more. True: there is something to answer, so the connection stays until
+    /// [`Effect::Close`] or [`Shard::ended`]. False: it is of no further use, and [`Shard::ended`] is to follow.
+    pub fn half_closed(&mut self, key: SessionKey, now: Instant) -> bool {
+        self.at(now);
+        let stays = self.peer_half_closed(key);
+        self.settle(key);
+        stays
+    }
+
     /// The transport ended and the driver has let it go. No [`Effect::Close`] follows.
     pub fn ended(&mut self, key: SessionKey, end: End, now: Instant) {
         self.at(now);

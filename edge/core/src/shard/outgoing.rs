@@ -71,7 +71,7 @@ impl Shard {
     }
 
     /// Queues a frame of the router's, and stops reading a session that leaves too much unread. It always fits:
-    /// replies are bounded by the commands in flight.
+    /// replies are bounded by the commands in flight, large ones by `reply_bytes_max`.
     pub(super) fn queue_frame(&mut self, key: SessionKey, frame: &Frame) {
         let Some(session) = self.slots.get(key).and_then(Connection::session) else { return };
         let bytes = session.encoding.server_message(frame);

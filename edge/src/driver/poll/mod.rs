@@ -117,6 +117,11 @@ impl PollDriver {
             return 0;
         }
         match socket.stream.read(&mut self.buffer) {
+            Ok(0) if sink.half_closed(key) => {
+                // Nothing is left to be read, and everything may still be written.
+                socket.flags.clear(Flags::READABLE);
+                socket.flags.set(Flags::PAUSED);
+            }
             Ok(0) => self.end(key, End::Eof, sink),
             Ok(n) => {
                 // A short read has emptied the socket (epoll(7)), unless its end is already known to stand behind.

@@ -94,6 +94,42 @@ fn either_end_may_end_it() {
 }
 
 #[test]
+fn who_ends_its_side_behind_a_request_is_still_answered() {
+    let mut rig = window(1024);
+    let key = rig.open();
+    rig.receive(key, GET);
+    assert!(rig.shard.half_closed(key, rig.now));
+    assert!(rig.shard.half_closed(key, rig.now), "told twice, it changes nothing");
+    assert_eq!(rig.effect_names(), [format!("http open {}", GET.len()), "http eof".into()]);
+    rig.shard.http(key, HttpDown::Data(Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n")), rig.now);
+    rig.shard.http(key, HttpDown::End, rig.now);
+    assert!(rig.shard.half_closed(key, rig.now), "it still waits for what is queued");
+    assert_eq!(rig.effect_names(), ["write"]);
+    assert_eq!(rig.read_bytes(key), b"HTTP/1.1 200 OK\r\n\r\n");
+    assert_eq!(rig.effect_names(), ["close"]);
+    // The same for a refusal of ours; it goes as soon as it is written.
+    let key = rig.open();
+    rig.receive(key, b"GET /ws HTTP/1.1\r\n\r\n");
+    assert!(rig.shard.half_closed(key, rig.now));
+    assert!(rig.read_bytes(key).starts_with(b"HTTP/1.1 4"));
+    assert_eq!(rig.effect_names(), ["close"]);
+    assert!(!rig.shard.half_closed(key, rig.now), "the key is stale");
+}
+
+#[test]
+fn nobody_waits_for_half_a_head_or_half_a_websocket() {
+    let mut rig = window(1024);
+    let (head, session) = (rig.open(), rig.live());
+    rig.receive(head, b"GET / HT");
+    for key in [head, session] {
+        assert!(!rig.shard.half_closed(key, rig.now));
+        rig.shard.ended(key, End::Eof, rig.now);
+    }
+    assert_eq!(rig.effect_names(), ["gone u_ada"]);
+    assert_eq!(rig.shard.connections(), 0);
+}
+
+#[test]
 fn a_reader_that_takes_nothing_of_a_response_is_let_go() {
     let mut rig = window(1024);
     let key = rig.open();

@@ -38,6 +38,7 @@ enum Action {
     Text(usize, usize),
     Control(usize, u8),
     Ended(usize),
+    HalfClosed(usize),
     Sent(usize, usize),
     Accepted(usize),
     Refused(usize),
@@ -79,6 +80,7 @@ fn action() -> impl Strategy<Value = Action> {
         12 => (key.clone(), 0..TEXTS.len()).prop_map(|(key, text)| Action::Text(key, text)),
         1 => (key.clone(), 8u8..11).prop_map(|(key, opcode)| Action::Control(key, opcode)),
         1 => key.clone().prop_map(Action::Ended),
+        1 => key.clone().prop_map(Action::HalfClosed),
         5 => (key.clone(), prop_oneof![0usize..200, Just(usize::MAX)]).prop_map(|(key, max)| Action::Sent(key, max)),
         2 => key.clone().prop_map(Action::Accepted),
         1 => key.clone().prop_map(Action::Refused),
@@ -141,6 +143,12 @@ fn act(rig: &mut Rig, keys: &mut Vec<SessionKey>, action: Action) {
         Action::Text(key, index) => say(rig, at(keys, key), TEXTS[index]),
         Action::Control(key, opcode) => rig.receive(at(keys, key), &control(opcode, &[])),
         Action::Ended(key) => rig.shard.ended(at(keys, key), End::Error, rig.now),
+        Action::HalfClosed(key) => {
+            let key = at(keys, key);
+            if !rig.shard.half_closed(key, rig.now) {
+                rig.shard.ended(key, End::Eof, rig.now);
+            }
+        }
         Action::Sent(key, max) => drop(rig.read_some(at(keys, key), max)),
         Action::Accepted(key) => rig.accept(at(keys, key), UNIX_MS + 3_600_000),
         Action::Refused(key) => {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use roost_wire::link::SessionKey;
+use roost_wire::FrameBody;
+use roost_wire::link::{Down, SessionKey};
+use roost_wire::pb::{self, Frame};
 
 use crate::ShardConfig;
 use crate::testkit::{Rig, entry, text, typing};
@@ -146,6 +148,39 @@ fn replies_always_fit_and_reading_pauses_until_they_are_read() {
     let frames = crate::testkit::show(&got);
     assert_eq!(frames.iter().filter(|frame| frame.contains(r#""ok""#)).count(), 58, "no reply is lost");
     assert_eq!(rig.read(key), [CHANGED]);
+}
+
+#[test]
+fn large_replies_to_a_session_that_reads_nothing_are_refused_above_their_limit() {
+    let mut rig = Rig::new(ShardConfig { reply_bytes_max: 8192, ..small() });
+    let key = rig.live();
+    let ask: Vec<u8> = (2..102).flat_map(|rid| text(&format!(r#"{{"rid":{rid},"history":{{}}}}"#))).collect();
+    rig.receive(key, &ask);
+    let body = || Some(pb::Body { text: "x".repeat(3000), ..pb::Body::default() });
+    let page = || pb::Page { entries: vec![pb::Entry { body: body(), ..pb::Entry::default() }], ..pb::Page::default() };
+    for rid in 2..101 {
+        let frame = Some(Box::new(Frame { rid, body: Some(FrameBody::Page(page())) }));
+        rig.down(Down::Reply { session: key, frame });
+    }
+    // What tells that something was done always goes out.
+    rig.reply(key, 101);
+    assert!(rig.queued_bytes(key) < 8192 + 3100 + 99 * 150, "{} B", rig.queued_bytes(key));
+    assert_eq!(rig.counted().replies_refused, 96);
+    let got = rig.read(key);
+    assert_eq!(got.len(), 100, "each command has its answer");
+    assert!(got[..3].iter().all(|frame| frame.contains(r#""page""#)));
+    assert_eq!(
+        got[3],
+        r#"{"rid":5,"error":{"code":401,"message":"read earlier replies first","retryable":true,"retry_after_ms":1000}}"#
+    );
+    assert_eq!(got[99], r#"{"rid":101,"ok":{}}"#);
+    // Who has read is answered again, and all commands are over.
+    rig.receive(key, &text(r#"{"rid":102,"history":{}}"#));
+    rig.down(Down::Reply {
+        session: key,
+        frame: Some(Box::new(Frame { rid: 102, body: Some(FrameBody::Page(page())) })),
+    });
+    assert!(rig.read(key)[0].starts_with(r#"{"rid":102,"page""#));
 }
 
 #[test]
