@@ -24,10 +24,10 @@ pub struct Scenario {
     /// Length of a message's text in bytes; never less than what [`crate::client::body`] needs.
     pub body_bytes: usize,
     /// How long a client gathers what it received before it sends an ACK.
-    #[serde(serialize_with = "millis")]
+    #[serde(rename = "marks_after_ms", serialize_with = "millis")]
     pub marks_after: Duration,
     /// How long deliveries and answers may take after the load has ended.
-    #[serde(serialize_with = "millis")]
+    #[serde(rename = "grace_ms", serialize_with = "millis")]
     pub grace: Duration,
     /// What the report is held to.
     pub thresholds: Vec<Threshold>,

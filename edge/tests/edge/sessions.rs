@@ -67,7 +67,8 @@ fn a_burst_to_a_topic_leaves_in_one_write_per_session() {
     let server = serve(EdgeConfig { shards: 1, ..config() });
     let mut clients: Vec<Client> =
         (0..300).map(|number| Client::connect(server.addr, Encoding::ALL[number % 2], &format!("g{number}"))).collect();
-    server.until("all joined", |metrics| metrics.total.topics_joined == 300);
+    // 101, HELLO and WELCOME each. A write is counted before its frames are.
+    server.until("all in", |metrics| (metrics.total.topics_joined, metrics.total.frames_out) == (300, 900));
     let writes = |server: &Server| server.handle().metrics().shards[0].1.writes;
     let before = writes(&server);
     let texts: Vec<String> = (0..8).map(|number| format!("text {number}")).collect();
@@ -77,6 +78,7 @@ fn a_burst_to_a_topic_leaves_in_one_write_per_session() {
         let heard: Vec<String> = texts.iter().map(|_| client.entry()).collect();
         assert_eq!(heard, texts);
     }
+    server.until("counted", |metrics| metrics.total.frames_out == 900 + 8 * 300);
     assert_eq!(writes(&server) - before, 300);
 }
 

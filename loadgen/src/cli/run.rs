@@ -140,7 +140,7 @@ fn credentials(key: Option<&Path>) -> Result<Credentials, Failed> {
     // Users of this run alone, so that their conversations are new.
     let run = uuid::Uuid::new_v7(uuid::Timestamp::now(uuid::NoContext)).as_u64_pair();
     let run = run.0.rotate_left(32) ^ run.1;
-    Ok(Credentials::Key { keys: Keys::new(&secret), run, now_ms: now_ms as u64 })
+    Ok(Credentials::Key { keys: Box::new(Keys::new(&secret)), run, now_ms: now_ms as u64 })
 }
 
 /// Name and version of a server, by its admin pages.

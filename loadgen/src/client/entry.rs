@@ -106,15 +106,16 @@ mod tests {
     proptest! {
         #[test]
         fn reads_what_the_compiled_messages_read(entry in entry(), rid in 0..2u64) {
+            let text = entry.body.clone().unwrap().text;
             let frame = Frame { rid, body: Some(FrameBody::Entry(entry.clone())) }.encode_to_vec();
             match pushed(&frame) {
                 Some(found) => {
                     prop_assert_eq!(rid, 0);
                     prop_assert_eq!((found.conv, found.seq), (&*entry.conv, entry.seq));
-                    prop_assert_eq!(found.text, entry.body.unwrap().text.as_bytes());
+                    prop_assert_eq!(found.text, text.as_bytes());
                 }
                 // A body without text has no first field.
-                None => prop_assert!(rid > 0 || entry.body.unwrap().text.is_empty()),
+                None => prop_assert!(rid > 0 || text.is_empty()),
             }
         }
 

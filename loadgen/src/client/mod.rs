@@ -471,3 +471,6 @@ pub struct Message<'a> {
 fn decoder() -> ws::Decoder {
     ws::Decoder::new(Side::Client, SERVER_FRAME_BYTES_MAX)
 }
+
+#[cfg(test)]
+mod tests;

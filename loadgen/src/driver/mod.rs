@@ -51,7 +51,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) enum Credentials {
     /// With tokens made for users of this run. Ids begin with this number.
-    Key { keys: roost_router::auth::Keys, run: u64, now_ms: u64 },
+    Key { keys: Box<roost_router::auth::Keys>, run: u64, now_ms: u64 },
     /// As new guests.
     Guests,
 }

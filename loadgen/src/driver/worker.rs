@@ -254,7 +254,9 @@ impl Worker {
 
     /// Tells what was measured since the last time.
     pub(super) fn tick(&mut self, now: u64) {
-        let second = self.load_start_ns.filter(|start| now > *start).map(|start| (now - start - 1) / SECOND);
+        // What was measured until the second was over, however late this thread looks at its clock.
+        let until = now.min(self.next_tick_ns);
+        let second = self.load_start_ns.filter(|start| until > *start).map(|start| (until - start - 1) / SECOND);
         // On the seconds of the load.
         let from = self.load_start_ns.filter(|start| now >= *start).unwrap_or(0);
         self.next_tick_ns = from + ((now - from) / SECOND + 1) * SECOND;

@@ -23,7 +23,7 @@ pub(crate) fn page(report: &Report, json: &str) -> String {
     if !report.curves.delivery.is_empty() || !report.curves.ack.is_empty() {
         body += &percentiles(report);
     }
-    if report.series.len() > 1 && report.sends.intended > 0 {
+    if load(report).count() > 1 && report.sends.intended > 0 {
         body += &throughput(report);
         body += &latency_over_time(report);
     }
@@ -204,7 +204,7 @@ fn percentiles(report: &Report) -> String {
             report.delivery_us.p99.map_or("none".into(), time)
         ),
         x: Axis { min: 0.0, max: deepest, log: false, ticks },
-        y: Axis::log(least as f64, most as f64, |us| time(us.round() as u64)),
+        y: Axis::log(least as f64, most as f64, tick),
         x_name: "of messages were at least this fast",
         notes: notes.collect(),
         lines: curves.iter().map(|(class, curve)| Line { class, points: points(curve) }).collect(),
@@ -232,14 +232,31 @@ fn quantile_row(name: &str, times: &Quantiles) -> String {
     format!("<tr><th>{name}</th>{cells}</tr>")
 }
 
-/// The seconds of the load as an axis.
+/// A time at an axis.
+fn tick(us: f64) -> String {
+    match us {
+        us if us < 1e3 => format!("{us} µs"),
+        us if us < 1e6 => format!("{} ms", us / 1e3),
+        us => format!("{} s", us / 1e6),
+    }
+}
+
+/// The seconds of the load itself: not those in which the last answers came.
+fn load(report: &Report) -> impl Iterator<Item = &super::series::Second> {
+    let hold = report.scenario.load.hold().as_secs_f64().ceil() as u64;
+    report.series.iter().filter(move |second| second.second < hold)
+}
+
+/// The same as an axis.
 fn seconds(report: &Report) -> Axis {
-    let last = report.series.last().map_or(1.0, |second| second.second as f64 + 1.0);
-    Axis { max: last, ..Axis::linear(last, |second| format!("{second:.0} s")) }
+    let last = load(report).last().map_or(1.0, |second| second.second as f64 + 1.0);
+    let mut axis = Axis { max: last, ..Axis::linear(last, |second| format!("{second} s")) };
+    axis.ticks.retain(|(at, _)| *at <= last);
+    axis
 }
 
 fn over_time(report: &Report, of: impl Fn(&super::series::Second) -> u64) -> Vec<(f64, f64)> {
-    report.series.iter().map(|second| (second.second as f64 + 0.5, of(second) as f64)).collect()
+    load(report).map(|second| (second.second as f64 + 0.5, of(second) as f64)).collect()
 }
 
 fn throughput(report: &Report) -> String {
@@ -254,7 +271,7 @@ fn throughput(report: &Report) -> String {
         names.insert(1, ("a", "acknowledged"));
     }
     let most = lines.iter().flat_map(|line| &line.points).map(|(_, count)| *count).fold(0.0, f64::max);
-    let hovers = report.series.iter().map(|second| {
+    let hovers = load(report).map(|second| {
         let text = format!(
             "second {}: {} sent, {} acknowledged, {} delivered, {} errors",
             second.second, second.sent, second.acknowledged, second.delivered, second.errors
@@ -287,7 +304,7 @@ fn latency_over_time(report: &Report) -> String {
     }
     let least = median.iter().map(|(_, us)| *us).fold(f64::MAX, f64::min);
     let most = worst.iter().map(|(_, us)| *us).fold(1.0, f64::max);
-    let hovers = report.series.iter().map(|second| {
+    let hovers = load(report).map(|second| {
         let text = format!(
             "second {}: delivery median {}, p99 {}, max {}",
             second.second,
@@ -300,7 +317,7 @@ fn latency_over_time(report: &Report) -> String {
     let chart = Chart {
         label: "Delivery latency in each second of the load.".into(),
         x: seconds(report),
-        y: Axis::log(least, most, |us| time(us.round() as u64)),
+        y: Axis::log(least, most, tick),
         x_name: "of the load",
         lines: vec![Line { class: "c", points: median }, Line { class: "b", points: worst }],
         notes: Vec::new(),
