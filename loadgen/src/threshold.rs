@@ -7,6 +7,8 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::progress::time;
+
 /// A bound on one number of the report.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
@@ -33,6 +35,8 @@ pub struct Held {
     pub threshold: String,
     /// The number of the report; `None` if this run has none.
     pub value: Option<f64>,
+    /// Microseconds, if it is a time.
+    pub unit: Option<&'static str>,
     /// Whether the bound holds. A number that is missing holds nothing.
     pub well: bool,
 }
@@ -51,6 +55,18 @@ const METRICS: &[(&str, &str)] = &[
 const PARTS: &[&str] = &["p50", "p90", "p99", "p999", "max", "mean", "min", "count"];
 const TOTALS: &[&str] = &["lost", "duplicated", "reordered", "caught_up", "unverified", "errors", "garbled"];
 
+impl Held {
+    /// The value as people read it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match (self.value, self.unit) {
+            (None, _) => "not measured".into(),
+            (Some(us), Some(_)) => time(us.max(0.0).round() as u64),
+            (Some(number), None) => format!("{number}"),
+        }
+    }
+}
+
 impl Threshold {
     /// Reads thresholds of our own.
     ///
@@ -66,7 +82,8 @@ impl Threshold {
     pub fn check(&self, report: &Value) -> Held {
         let value = match self.metric.as_str() {
             "errors" => {
-                Some(report["errors"].as_object().map_or(0.0, |codes| codes.values().filter_map(Value::as_f64).sum()))
+                let codes = report["errors"].as_object();
+                Some(codes.map_or(0, |codes| codes.values().filter_map(Value::as_u64).sum::<u64>()) as f64)
             }
             _ => pointer(&self.metric).and_then(|pointer| report.pointer(&pointer)).and_then(Value::as_f64),
         };
@@ -77,8 +94,14 @@ impl Threshold {
             Operator::AtLeast => value >= self.bound,
             Operator::Is => value == self.bound,
         });
-        Held { threshold: self.text.clone(), value, well }
+        Held { threshold: self.text.clone(), value, unit: is_time(&self.metric).then_some("us"), well }
     }
+}
+
+/// Whether a metric is a time in microseconds.
+fn is_time(metric: &str) -> bool {
+    let of_times = ["ack.", "delivery.", "connect."].iter().any(|name| metric.starts_with(name));
+    (of_times && !metric.ends_with(".count")) || metric.contains("_us")
 }
 
 /// Where the report has a metric; `None` for names that are not known.
@@ -183,6 +206,15 @@ mod tests {
             ("server.user_bytes_per_session<4000", false),
         ] {
             assert_eq!(text.parse::<Threshold>().unwrap().check(&report).well, well, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_from_numbers() {
+        for (metric, time) in
+            [("ack.p99", true), ("ack.count", false), ("generator.late_p99_us", true), ("sends.per_second", false)]
+        {
+            assert_eq!(is_time(metric), time, "{metric}");
         }
     }
 

@@ -60,6 +60,23 @@ fn what_is_stored_but_not_pushed_is_caught_up_and_no_loss() {
 }
 
 #[test]
+fn clients_whose_connection_is_cut_come_back_and_catch_up() {
+    let target = format!("http://{}", start(Lie::Cut));
+    let args = ["quick", "--clients", "4", "--rate", "40", "--for", "4s", "--target", &target, "--grace", "4s"];
+    let run = common::run(&args);
+    let report = run.report();
+    // What should have been sent while a client was away was not: a threshold tells.
+    assert!([5, 99].contains(&run.code), "{}", run.output);
+    assert!(report["sessions"]["dropped"].as_u64().unwrap() >= 2, "{report:#}");
+    assert!(count(report, "caught_up") >= 2, "{report:#}");
+    let arrived = report["deliveries"]["pushed"].as_u64().unwrap() + count(report, "caught_up");
+    assert!(arrived >= report["deliveries"]["expected"].as_u64().unwrap(), "{report:#}");
+    for name in ["lost", "duplicated", "reordered", "unverified"] {
+        assert_eq!(count(report, name), 0, "{name}: {report:#}");
+    }
+}
+
+#[test]
 fn what_is_pushed_twice_is_duplicated() {
     let (code, report) = load(Lie::Double);
     assert_eq!(code, 4);

@@ -1,43 +1,17 @@
 //! Users: guests, names, who is known.
 //!
 //! A user is known if the store has a record of it, or if it is online. Whoever comes with a token of another system
-//! has no record at first: none is written at CONNECT. The name in the token is kept in memory, and a record is made
-//! once others may see the user: when it makes a conversation, is put into one, or joins one.
+//! has no record at first: none is written at CONNECT. The name in the token is kept with the route, and a record is
+//! made once others may see the user: when it makes a conversation, is put into one, or joins one.
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-use parking_lot::Mutex;
 use roost_storage::{Store, User};
 use roost_wire::limits::NAME_BYTES_MAX;
 use roost_wire::{ErrorCode, UserId, pb};
 
 use crate::auth::{AuthError, Claims, Scope};
 use crate::{Credentials, Downstream, Env, Router};
-
-/// Names from tokens of users that may have no record.
-#[derive(Default)]
-pub(crate) struct Names(Mutex<HashMap<UserId, Box<str>>>);
-
-impl Names {
-    /// Keeps a name; false if there are too many.
-    pub(crate) fn keep(&self, user: &UserId, name: &str, names_max: usize) -> bool {
-        let mut names = self.0.lock();
-        let room = names.len() < names_max || names.contains_key(user);
-        if room {
-            names.insert(user.clone(), name.into());
-        }
-        room
-    }
-
-    fn get(&self, user: &UserId) -> Option<Box<str>> {
-        self.0.lock().get(user).cloned()
-    }
-
-    pub(crate) fn forget(&self, user: &UserId) {
-        self.0.lock().remove(user);
-    }
-}
 
 /// Checks a display name or the name of a conversation, and cuts blanks at its ends.
 ///
@@ -119,13 +93,13 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             if !self.local.is_online(user) {
                 return Err(ErrorCode::NoUser.error());
             }
-            let name = self.names.get(user).map(String::from).unwrap_or_default();
+            let name = self.local.name(user).map(String::from).unwrap_or_default();
             new.push(User { user: user.clone(), name, created_ms: self.env.now_ms(), last_seen_ms: 0 });
         }
         if !new.is_empty() {
             let made: Vec<UserId> = new.iter().map(|user| user.user.clone()).collect();
             self.write(self.store.put_users(new)).await?;
-            made.iter().for_each(|user| self.names.forget(user));
+            made.iter().for_each(|user| self.local.forget_name(user));
         }
         Ok(())
     }

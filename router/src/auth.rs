@@ -23,7 +23,7 @@ pub enum Scope {
     /// What a person may do.
     #[default]
     User,
-    /// Also to publish where [`PublishPolicy::Service`](crate::PublishPolicy::Service) holds, and by HTTP.
+    /// To call the HTTP API for other programs, for one to publish. It opens no session.
     Service,
 }
 

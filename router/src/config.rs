@@ -8,7 +8,7 @@ pub enum PublishPolicy {
     /// Every user.
     #[default]
     Anyone,
-    /// Sessions and requests with a service token only.
+    /// Nobody but who calls the HTTP API with a service token.
     Service,
 }
 
@@ -56,8 +56,6 @@ pub struct RouterConfig {
     pub last_seen_pending_max: usize,
     /// A session's TYPING in one conversation is passed on once in this time.
     pub typing_interval: Duration,
-    /// Names from tokens kept for users who have no record yet.
-    pub names_pending_max: usize,
     /// Users whose list of groups is kept in memory, for `fresh` and SYNC.
     pub users_cached_max: usize,
     /// Most members of a group.
@@ -87,7 +85,6 @@ impl Default for RouterConfig {
             last_seen_flush_after: Duration::from_secs(2),
             last_seen_pending_max: 200_000,
             typing_interval: Duration::from_millis(500),
-            names_pending_max: 100_000,
             users_cached_max: 50_000,
             members_max: roost_wire::limits::MEMBERS_MAX,
         }

@@ -93,6 +93,11 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             .keys
             .verify(&token, self.env.now_ms())
             .map_err(|refused| Refusal { error: refused.error(), close: refused.close_code() })?;
+        // Whoever holds such a token is no person: it would be nobody's session.
+        if claims.scope == Scope::Service {
+            let error = ErrorCode::Forbidden.because("a service token opens no session");
+            return Err(Refusal { error, close: CloseCode::Forbidden });
+        }
         // Without a name each connection is a device of its own.
         let device = if device.is_empty() { format!("d_{:016x}", self.env.random_bits() as u64) } else { device };
         let since = SyncToken::parse(sync, self.keys.tag(&claims.sub));
@@ -108,7 +113,9 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     /// Registers the session and accepts it, after a look at the store if the client says what it holds.
     fn enter(self: &Arc<Self>, entering: Entering, turn: &mut Turn) {
         let Entering { session, claims, device, since, .. } = &entering;
-        let registered = self.local.register(&claims.sub, device, *session);
+        let name = if claims.stored { "" } else { crate::accounts::check_name(&claims.name).unwrap_or_default() };
+        let name = Some(name).filter(|name| !name.is_empty());
+        let registered = self.local.register(&claims.sub, device, *session, name);
         match registered.replaced {
             Some(older) => {
                 self.metrics.replaced.add(1);
@@ -116,16 +123,6 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 turn.out.push(older.shard(), Down::Close { session: older, code: CloseCode::Replaced });
             }
             None => self.metrics.sessions.add(1),
-        }
-        if claims.scope == Scope::Service {
-            let alive = || self.local.holds(&claims.sub, *session);
-            self.sessions.change(*session, alive, |kept| kept.service = true);
-        }
-        if !claims.stored && !claims.name.is_empty() {
-            let name = crate::accounts::check_name(&claims.name).unwrap_or_default();
-            if !self.names.keep(&claims.sub, name, self.config.names_pending_max) {
-                self.metrics.names_dropped.add(1);
-            }
         }
         if registered.first {
             self.presence_changed(&claims.sub);
@@ -201,7 +198,6 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             self.metrics.sessions.sub(1);
         }
         if last == Some(true) {
-            self.names.forget(user);
             self.saw_last(user);
             self.presence_changed(user);
         }

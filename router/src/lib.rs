@@ -7,7 +7,7 @@
 //! - `appender`: SENDs that meet at a conversation become one append; resends are found;
 //! - `fanout`, `interest`: from an entry to the sessions of its readers;
 //! - `sync`, `history`, `marks`: catching up, and how far a user has come;
-//! - `presence`, `typing`, `channels`, `search`: the rest of what people do;
+//! - `presence` and who may see it (`visibility`), `typing`, `channels`, `search`: the rest of what people do;
 //! - `cluster`: who is where. In this process only, so far.
 //!
 //! Invariants:
@@ -42,6 +42,7 @@ mod sharded;
 mod size;
 mod sync;
 mod typing;
+mod visibility;
 
 use roost_wire::UserId;
 use roost_wire::link::Down;

@@ -5,11 +5,11 @@
 //! - a command with a rid is answered, and a receipt is pushed, only after the mark is durable;
 //! - READ counts as ACK: what the user has read, a device of the user holds.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use parking_lot::Mutex;
 use roost_storage::{Mark, Store};
 use roost_wire::link::{Envelope, Lane, SessionKey};
@@ -31,7 +31,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Marks that wait to be written.
 #[derive(Default)]
 pub(crate) struct Marks {
-    waiting: Mutex<HashMap<(UserId, ConvId), Waiting>>,
+    /// Ordered, so that the same marks are written and told in the same order.
+    waiting: Mutex<BTreeMap<(UserId, ConvId), Waiting>>,
     /// A task is about to write them.
     flushing: AtomicBool,
     enough: Notify,
@@ -176,6 +177,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         loop {
             let pause = tokio::time::sleep(self.config.marks_flush_after);
             tokio::select! {
+                biased;
                 () = pause => {}
                 () = self.marks.enough.notified() => {}
             }

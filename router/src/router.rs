@@ -11,7 +11,6 @@ use roost_wire::{ConvId, ErrorCode, FrameBody, UserId, pb};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::accounts::Names;
 use crate::appender::dedup::Fingerprints;
 use crate::appender::queue::{Origin, Sending, Work};
 use crate::auth::Keys;
@@ -48,7 +47,6 @@ pub struct Router<S: Store, D: Downstream, E: Env> {
     pub(crate) local: Local,
     pub(crate) interest: Interest,
     pub(crate) sessions: Sessions,
-    pub(crate) names: Names,
     pub(crate) marks: Marks,
     pub(crate) presence: Presence,
     pub(crate) groups: Groups,
@@ -95,7 +93,6 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             local: Local::default(),
             interest: Interest::default(),
             sessions: Sessions::default(),
-            names: Names::default(),
             marks: Marks::default(),
             presence: Presence::default(),
             queued: AtomicUsize::new(0),
@@ -262,7 +259,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let answer = match body {
             FrameBody::Create(create) => self.create(session, &user, &create).await,
             FrameBody::Sync(sync) => self.sync(&user, &sync).await,
-            FrameBody::Search(search) => self.search(&search).await,
+            FrameBody::Search(search) => self.search(&user, &search).await,
             FrameBody::Watch(watch) => self.watch(session, &user, &watch).await,
             _ => Err(ErrorCode::UnknownCommand.error()),
         };
@@ -425,6 +422,9 @@ impl Sending {
         }
         if self.body.event.is_some() {
             return Err(ErrorCode::BadField.because("body.event is for the server only"));
+        }
+        if self.body.text.is_empty() {
+            return Err(ErrorCode::BadField.because("body.text is empty"));
         }
         if self.body.text.len() > roost_wire::limits::TEXT_BYTES_MAX {
             return Err(ErrorCode::BodyTooLarge.error());

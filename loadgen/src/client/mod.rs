@@ -30,8 +30,6 @@ use crate::scenario::Protocol;
 
 /// Most commands a client lets await their answer: some room is left for marks and fetches.
 const IN_FLIGHT_MAX: usize = COMMANDS_IN_FLIGHT_MAX as usize - 16;
-/// Longest answer to the upgrade.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What happened to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

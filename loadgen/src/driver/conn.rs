@@ -57,6 +57,11 @@ impl Slot {
         }
     }
 
+    /// It was live once and is not given up.
+    pub(super) const fn is_session(&self) -> bool {
+        self.was_live && self.tries < TRIES_MAX
+    }
+
     /// Connecting, and for too long.
     pub(super) fn is_late(&self, now: u64) -> bool {
         self.stream.is_some() && !self.client.is_live() && now.saturating_sub(self.opened_ns) > CONNECT_WITHIN_NS

@@ -290,10 +290,11 @@ impl Worker {
 
     // ---- after the load ----
 
-    /// Entries up to `heads` that live sessions of this thread lack and the log is not known to skip.
+    /// Entries up to `heads` that sessions of this thread lack and the log is not known to skip. Those that are away
+    /// count: they come back and catch up.
     fn missing(&self, heads: &[Seq]) -> u64 {
-        let live = self.slots.iter().filter(|slot| slot.client.is_live());
-        let tracks = live.flat_map(|slot| slot.client.tracks());
+        let sessions = self.slots.iter().filter(|slot| slot.is_session());
+        let tracks = sessions.flat_map(|slot| slot.client.tracks());
         let lacking = tracks.filter(|track| track.missing(heads[track.conv as usize]) > 0);
         lacking
             .map(|track| {

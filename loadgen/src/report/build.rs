@@ -10,9 +10,9 @@ use crate::report::{
 use crate::scenario::{Load, Protocol, Scenario};
 use crate::verdict::{Facts, GENERATOR_CPU_MAX, GENERATOR_LATE_US_MAX, Verdict, generator_limited};
 
-const MEMORY_NOTE: &str = "User bytes: growth of the server's anonymous memory (RssAnon) from no sessions to all sessions idle, \
-     divided by sessions. Kernel bytes: an estimate. The growth of this host's slabs and TCP buffers, halved, because both \
-     ends of every connection are here.";
+const MEMORY_NOTE: &str = "User bytes: growth of the server's anonymous memory (RssAnon) from no sessions to all sessions \
+    idle, divided by sessions. Kernel bytes: an estimate. The growth of this host's slabs and TCP buffers, halved, because \
+    both ends of every connection are here; with few sessions it drowns in what else the host does.";
 
 /// What is known of the server beside what came of the run.
 pub(crate) struct ServerFacts {
@@ -137,8 +137,7 @@ fn reasons(report: &Report, facts: Facts) -> Vec<String> {
         reasons.push(format!("The generator sent late: {late} at the 99th percentile (limit {max})."));
     }
     for held in report.thresholds.iter().filter(|held| !held.well) {
-        let value = held.value.map_or_else(|| "not measured".into(), |value| format!("{value}"));
-        reasons.push(format!("Threshold {} failed: {value}.", held.threshold));
+        reasons.push(format!("Threshold {} failed: it is {}.", held.threshold, held.shown()));
     }
     if reasons.is_empty() {
         reasons.push(match (&report.scenario.load, report.scenario.protocol) {

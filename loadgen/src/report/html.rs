@@ -218,7 +218,7 @@ fn percentiles(report: &Report) -> String {
         rows.iter().filter(|(_, times)| times.count > 0).map(|(name, times)| quantile_row(name, times)).collect();
     format!(
         "<section><h2>Latency</h2><p>From the moment a message was meant to be sent, so waiting anywhere counts.</p>{}{}\
-         <div class=\"scroll\"><table><tr><th></th><th class=\"n\">median</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th></tr>{rows}</table></div></section>\n",
+         <div class=\"scroll\"><table class=\"quantiles\"><tr><th></th><th>median</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th></tr>{rows}</table></div></section>\n",
         legend(&names),
         drawn(&chart)
     )
@@ -397,7 +397,9 @@ fn correctness(report: &Report) -> String {
             "<h2>The first losses</h2><div class=\"scroll\"><table><tr><th>conversation</th><th>seq</th><th></th></tr>{losses}</table></div>"
         );
     }
-    format!("<section><h2>Promises kept</h2><div class=\"scroll\"><table>{rows}</table></div>{losses}</section>\n")
+    format!(
+        "<section><h2>Promises kept</h2><div class=\"scroll\"><table class=\"promises\">{rows}</table></div>{losses}</section>\n"
+    )
 }
 
 fn thresholds(report: &Report) -> String {
@@ -406,7 +408,7 @@ fn thresholds(report: &Report) -> String {
     }
     let mut rows = String::new();
     for held in &report.thresholds {
-        let value = held.value.map_or("not measured".into(), number);
+        let value = held.shown();
         let mark = if held.well { mark(true) } else { "<span class=\"mark bad\">✗ failed</span>" };
         write!(
             rows,
@@ -415,7 +417,7 @@ fn thresholds(report: &Report) -> String {
         )
         .expect("a String takes everything");
     }
-    format!("<section><h2>Thresholds</h2><p>Times in microseconds.</p><table>{rows}</table></section>\n")
+    format!("<section><h2>Thresholds</h2><table>{rows}</table></section>\n")
 }
 
 fn environment(report: &Report) -> String {

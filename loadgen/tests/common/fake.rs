@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
@@ -28,6 +28,8 @@ pub enum Lie {
     Change,
     /// Acknowledges and pushes it, but does not store it.
     Forget,
+    /// Stores it, and cuts the connections of its readers instead of pushing it.
+    Cut,
 }
 
 #[derive(Default)]
@@ -99,13 +101,17 @@ impl State {
     fn answer(&mut self, body: FrameBody, user: &mut String, stream: &TcpStream, lie: Lie) -> Option<FrameBody> {
         Some(match body {
             FrameBody::Connect(connect) => {
-                assert!(!connect.guest.is_empty(), "without a key clients are guests");
-                self.users += 1;
-                *user = format!("u_{}", self.users);
+                *user = if connect.token.is_empty() {
+                    assert!(!connect.guest.is_empty(), "without a key clients are guests");
+                    self.users += 1;
+                    format!("u_{}", self.users)
+                } else {
+                    connect.token
+                };
                 self.streams.insert(user.clone(), stream.try_clone().unwrap());
                 FrameBody::Welcome(pb::Welcome {
                     user: user.clone(),
-                    token: "token".into(),
+                    token: user.clone(),
                     heartbeat_ms: 300,
                     ..Default::default()
                 })
@@ -144,7 +150,11 @@ impl State {
                 let entries = conversation.log.iter().filter(|entry| entry.seq > after).take(7).cloned().collect();
                 FrameBody::Page(pb::Page { conv: history.conv, entries, head: conversation.head })
             }
-            FrameBody::Sync(_) => FrameBody::Changed(pb::Changed::default()),
+            FrameBody::Sync(_) => {
+                let mine = self.conversations.iter().filter(|conversation| conversation.members.contains(user));
+                let row = |of: &Conversation| pb::Row { conv: of.id.clone(), head: of.head, ..Default::default() };
+                FrameBody::Changed(pb::Changed { rows: mine.map(row).collect(), ..Default::default() })
+            }
             FrameBody::Ping(_) => FrameBody::Pong(pb::Pong {}),
             FrameBody::Ack(_) => return None,
             other => panic!("not expected: {other:?}"),
@@ -165,13 +175,16 @@ impl State {
                 continue;
             }
             let times = match lie {
-                Lie::Lose | Lie::NoPush if tenth => 0,
+                Lie::Lose | Lie::NoPush | Lie::Cut if tenth => 0,
                 Lie::Double if tenth => 2,
                 _ => 1,
             };
             let late = (lie == Lie::Reorder && entry.seq % 10 == 1 && entry.seq > 10)
                 .then(|| conversation.log[entry.seq as usize - 2].clone());
             for member in &conversation.members {
+                if lie == Lie::Cut && tenth && entry.from != *member {
+                    let _ = self.streams[member].shutdown(Shutdown::Both);
+                }
                 let entries = std::iter::repeat_n(&entry, times).chain(&late);
                 for entry in entries.filter(|entry| entry.from != *member) {
                     let frame = Frame { rid: 0, body: Some(FrameBody::Entry(entry.clone())) };

@@ -1,5 +1,6 @@
 //! SENDs that met at a conversation: checked, told apart from resends, appended as one batch, answered and pushed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
@@ -233,7 +234,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         if loaded.roster.len() <= self.config.index_threshold {
             return loaded.roster.users().map(update).collect();
         }
-        let senders: HashSet<&UserId> = entries.iter().map(|entry| &entry.from).collect();
+        let senders: BTreeSet<&UserId> = entries.iter().map(|entry| &entry.from).collect();
         senders.into_iter().map(update).collect()
     }
 

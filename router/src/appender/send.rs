@@ -34,7 +34,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         publish: pb::Publish,
         turn: &mut Turn,
     ) {
-        if self.config.publish == PublishPolicy::Service && !self.sessions.is_service(session) {
+        if self.config.publish == PublishPolicy::Service {
             return self.answer(session, rid, Err(ErrorCode::Forbidden.error()), &mut turn.out);
         }
         match self.check_publish(Origin::Session { session, rid }, user, publish) {

@@ -7,21 +7,30 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::hash_map::Entry;
-use hashbrown::{DefaultHashBuilder, HashMap};
+use hashbrown::hash_table::HashTable;
+use hashbrown::DefaultHashBuilder;
 use roost_wire::UserId;
 use roost_wire::link::SessionKey;
-use smallvec::SmallVec;
 
 use crate::sharded::Sharded;
 
-/// One session of a user: 16 bytes.
-#[derive(Clone, Copy)]
+/// A part gives back room once it uses less than a part of it in this many.
+const SHRINK_BELOW: usize = 8;
+/// And has room for more than this many routes.
+const SHRINK_ABOVE: usize = 64;
+
+/// One session. All there is of one that says nothing, so its size counts.
 struct Route {
+    user: UserId,
+    session: SessionKey,
     /// Hash of the device's name; the lowest bits are flags.
     device: u64,
-    session: SessionKey,
+    /// The display name of the token, if the user may have no record.
+    name: Option<Box<str>>,
 }
+
+/// What a session costs here, in bytes, before its name and the table's slack.
+const _: () = assert!(size_of::<Route>() <= 56);
 
 impl Route {
     /// WELCOME has not been posted.
@@ -30,12 +39,10 @@ impl Route {
     const MISSED: u64 = 2;
     const FLAGS: u64 = Self::PENDING | Self::MISSED;
 
-    fn is_pending(self) -> bool {
+    const fn is_pending(&self) -> bool {
         self.device & Self::PENDING != 0
     }
 }
-
-type Routes = SmallVec<[Route; 1]>;
 
 /// How registering changed things.
 pub(crate) struct Registered {
@@ -45,44 +52,39 @@ pub(crate) struct Registered {
     pub(crate) first: bool,
 }
 
-/// The registry of one process.
+/// The registry of one process: routes by the hash of their user, several to a user.
 #[derive(Default)]
 pub(crate) struct Local {
-    users: Sharded<HashMap<UserId, Routes>>,
-    devices: DefaultHashBuilder,
+    parts: Sharded<HashTable<Route>>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Local {
-    /// Registers a session that is about to be accepted.
-    pub(crate) fn register(&self, user: &UserId, device: &str, session: SessionKey) -> Registered {
-        let device = self.devices.hash_one(device) & !Route::FLAGS;
-        let route = Route { device: device | Route::PENDING, session };
-        let mut users = self.users.of(user).lock();
-        match users.entry(user.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(SmallVec::from_buf([route]));
-                Registered { replaced: None, first: true }
+    /// Registers a session that is about to be accepted. `name` is kept for [`Self::name`] while it lives.
+    pub(crate) fn register(&self, user: &UserId, device: &str, session: SessionKey, name: Option<&str>) -> Registered {
+        let device = self.hasher.hash_one(device) & !Route::FLAGS;
+        let route =
+            Route { user: user.clone(), session, device: device | Route::PENDING, name: name.map(Box::from) };
+        let hash = self.hasher.hash_one(user);
+        let mut routes = self.parts.of(user).lock();
+        let mut first = true;
+        for old in routes.iter_hash_mut(hash).filter(|old| old.user == *user) {
+            if old.device & !Route::FLAGS == device {
+                let replaced = std::mem::replace(old, route).session;
+                return Registered { replaced: Some(replaced), first: false };
             }
-            Entry::Occupied(mut entry) => {
-                let routes = entry.get_mut();
-                let replaced = match routes.iter_mut().find(|old| old.device & !Route::FLAGS == device) {
-                    Some(old) => Some(std::mem::replace(old, route).session),
-                    None => {
-                        routes.push(route);
-                        None
-                    }
-                };
-                Registered { replaced, first: false }
-            }
+            first = false;
         }
+        routes.insert_unique(hash, route, |route| self.hasher.hash_one(&route.user));
+        Registered { replaced: None, first }
     }
 
     /// Lets pushes through to a registered session. `welcome` is called under the lock and told whether something
     /// was missed since registration. False if the session is not registered any more.
     pub(crate) fn accept(&self, user: &UserId, session: SessionKey, welcome: impl FnOnce(bool)) -> bool {
-        let mut users = self.users.of(user).lock();
-        let route = users.get_mut(user).and_then(|routes| routes.iter_mut().find(|route| route.session == session));
-        let Some(route) = route else {
+        let mut routes = self.parts.of(user).lock();
+        let found = |route: &Route| route.session == session && route.user == *user;
+        let Some(route) = routes.find_mut(self.hasher.hash_one(user), found) else {
             return false;
         };
         let missed = route.device & Route::MISSED != 0;
@@ -93,26 +95,22 @@ impl Local {
 
     /// Forgets a session. `None` if it was not registered, else whether it was the user's last one.
     pub(crate) fn remove(&self, user: &UserId, session: SessionKey) -> Option<bool> {
-        let mut users = self.users.of(user).lock();
-        let Entry::Occupied(mut entry) = users.entry(user.clone()) else {
-            return None;
-        };
-        let routes = entry.get_mut();
-        let place = routes.iter().position(|route| route.session == session)?;
-        routes.swap_remove(place);
-        let last = routes.is_empty();
-        if last {
-            entry.remove();
-        } else if routes.spilled() && routes.len() == 1 {
-            routes.shrink_to_fit();
+        let hash = self.hasher.hash_one(user);
+        let mut routes = self.parts.of(user).lock();
+        let found = |route: &Route| route.session == session && route.user == *user;
+        routes.find_entry(hash, found).ok()?.remove();
+        let last = routes.find(hash, |route| route.user == *user).is_none();
+        if routes.capacity() > SHRINK_ABOVE && routes.len() < routes.capacity() / SHRINK_BELOW {
+            let room = routes.len() * 2;
+            routes.shrink_to(room, |route| self.hasher.hash_one(&route.user));
         }
         Some(last)
     }
 
     /// Appends the accepted sessions of `user` to `sessions`, and notes for the others that they missed something.
     pub(crate) fn reach(&self, user: &UserId, sessions: &mut Vec<SessionKey>) {
-        let mut users = self.users.of(user).lock();
-        for route in users.get_mut(user).into_iter().flatten() {
+        let mut routes = self.parts.of(user).lock();
+        for route in routes.iter_hash_mut(self.hasher.hash_one(user)).filter(|route| route.user == *user) {
             if route.is_pending() {
                 route.device |= Route::MISSED;
             } else {
@@ -123,23 +121,37 @@ impl Local {
 
     /// Whether the user has a session.
     pub(crate) fn is_online(&self, user: &UserId) -> bool {
-        self.users.of(user).lock().contains_key(user)
+        let routes = self.parts.of(user).lock();
+        routes.find(self.hasher.hash_one(user), |route| route.user == *user).is_some()
     }
 
     /// Whether this very session is registered.
     pub(crate) fn holds(&self, user: &UserId, session: SessionKey) -> bool {
-        let users = self.users.of(user).lock();
-        users.get(user).is_some_and(|routes| routes.iter().any(|route| route.session == session))
+        let routes = self.parts.of(user).lock();
+        let found = |route: &Route| route.session == session && route.user == *user;
+        routes.find(self.hasher.hash_one(user), found).is_some()
+    }
+
+    /// The name in the token of one of the user's sessions.
+    pub(crate) fn name(&self, user: &UserId) -> Option<Box<str>> {
+        let routes = self.parts.of(user).lock();
+        let found = |route: &Route| route.name.is_some() && route.user == *user;
+        routes.find(self.hasher.hash_one(user), found).and_then(|route| route.name.clone())
+    }
+
+    /// The user has a record: names in tokens need not be kept any more.
+    pub(crate) fn forget_name(&self, user: &UserId) {
+        let mut routes = self.parts.of(user).lock();
+        for route in routes.iter_hash_mut(self.hasher.hash_one(user)).filter(|route| route.user == *user) {
+            route.name = None;
+        }
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.users.parts().map(|part| part.lock().len()).sum()
+        self.parts.parts().map(|part| part.lock().len()).sum()
     }
 }
-
-/// What a session with one device costs here, in bytes, before the table's slack.
-const _: () = assert!(size_of::<(UserId, Routes)>() <= 56);
 
 #[cfg(test)]
 mod tests {
@@ -155,10 +167,10 @@ mod tests {
     fn f07_devices_live_side_by_side_and_the_same_device_is_replaced() {
         let (local, ada) = (Local::default(), UserId::from_bits(1));
         let [a, b, c] = [1, 2, 3].map(|slot| SessionKey::new(0, slot, 0));
-        assert!(local.register(&ada, "phone", a).first);
-        let second = local.register(&ada, "laptop", b);
+        assert!(local.register(&ada, "phone", a, None).first);
+        let second = local.register(&ada, "laptop", b, None);
         assert!(!second.first && second.replaced.is_none());
-        assert_eq!(local.register(&ada, "phone", c).replaced, Some(a));
+        assert_eq!(local.register(&ada, "phone", c, None).replaced, Some(a));
         for session in [b, c] {
             assert!(local.accept(&ada, session, |missed| assert!(!missed)));
         }
@@ -173,9 +185,37 @@ mod tests {
     #[test]
     fn a_session_that_is_not_yet_accepted_gets_nothing_and_learns_that_it_missed_something() {
         let (local, ada, key) = (Local::default(), UserId::from_bits(1), SessionKey::new(0, 0, 0));
-        local.register(&ada, "phone", key);
+        local.register(&ada, "phone", key, None);
         assert_eq!(reach(&local, &ada), []);
         assert!(local.accept(&ada, key, |missed| assert!(missed)));
         assert_eq!(reach(&local, &ada), [key]);
+    }
+
+    #[test]
+    fn a_name_is_kept_while_a_session_lives_that_brought_it() {
+        let (local, ada) = (Local::default(), UserId::from_bits(1));
+        let [a, b] = [1, 2].map(|slot| SessionKey::new(0, slot, 0));
+        local.register(&ada, "phone", a, Some("Ada"));
+        local.register(&ada, "laptop", b, None);
+        assert_eq!(local.name(&ada).as_deref(), Some("Ada"));
+        local.remove(&ada, a);
+        assert_eq!(local.name(&ada), None);
+        local.register(&ada, "phone", a, Some("Ada"));
+        local.forget_name(&ada);
+        assert_eq!(local.name(&ada), None);
+        assert!(local.holds(&ada, a) && local.holds(&ada, b));
+    }
+
+    #[test]
+    fn room_is_given_back_when_most_have_left() {
+        let local = Local::default();
+        let user = |n: u32| UserId::from_bits(n.into());
+        let key = |n: u32| SessionKey::new(0, n, 0);
+        let room = |local: &Local| local.parts.parts().map(|part| part.lock().capacity()).sum::<usize>();
+        (0..50_000).for_each(|n| assert!(local.register(&user(n), "phone", key(n), None).first));
+        let full = room(&local);
+        (100..50_000).for_each(|n| assert_eq!(local.remove(&user(n), key(n)), Some(true)));
+        assert!(room(&local) <= full / 8, "{} of {full}", room(&local));
+        assert!((0..100).all(|n| local.holds(&user(n), key(n))));
     }
 }

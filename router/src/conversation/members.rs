@@ -1,8 +1,8 @@
 //! Changes of groups: MEMBERS, UPDATE, JOIN, LEAVE. Each is appended to the log as entries, together with its effect.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use roost_storage::{Append, Entry, IndexUpdate, Store};
 use roost_wire::link::SessionKey;
 use roost_wire::pb::{self, Body, Kind, Role};
@@ -223,7 +223,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let gone = done.plan.members.iter().filter(|change| change.role.is_none()).map(|change| &change.user);
         let left = pb::Row { conv: id.to_owned(), kind: Kind::Group.into(), left: true, ..pb::Row::default() };
         self.push_row(gone, left, except, &mut out);
-        let mut came: HashMap<Role, Vec<&UserId>> = HashMap::new();
+        let mut came: BTreeMap<Role, Vec<&UserId>> = BTreeMap::new();
         for change in &done.plan.members {
             if let (Some(role), None) = (change.role, done.before.role(&change.user)) {
                 came.entry(role).or_default().push(&change.user);

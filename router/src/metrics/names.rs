@@ -51,5 +51,4 @@ metrics! {
     typing_dropped: Counter = "roost_router_typing_dropped_total", "TYPING dropped: too often, or too many members.";
     presence_pushes: Counter = "roost_router_presence_pushes_total", "Changes of presence told to watchers.";
     last_seen_dropped: Counter = "roost_router_last_seen_dropped_total", "Times of last presence not written.";
-    names_dropped: Counter = "roost_router_names_dropped_total", "Names from tokens that were not kept.";
 }

@@ -80,7 +80,7 @@ fn throughput(of: &Value, nanos: f64) -> String {
             ..1e10 => (rate / 1e6, "M"),
             _ => (rate / 1e9, "G"),
         };
-        format!("{value:.0} {prefix}{unit}/s")
+        format!("{value:.0} {}/s", format!("{prefix}{unit}").trim_start())
     };
     let both = &of["ElementsAndBytes"];
     let elements = of["Elements"].as_f64().or(both["elements"].as_f64());
