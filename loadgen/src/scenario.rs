@@ -146,7 +146,13 @@ impl Scenario {
                 shares: Shares { direct: 0.6, group: 0.4, channel: 0.0 },
                 hold,
             },
-            thresholds: Threshold::all(&["sessions.failed==0", "sends.unanswered==0", "sends.unsent==0", "errors==0"]),
+            thresholds: Threshold::all(&[
+                "sessions.failed==0",
+                "sends.unanswered==0",
+                "sends.unsent==0",
+                "errors==0",
+                "unverified==0",
+            ]),
             ..Self::idle(clients, hold)
         }
     }
@@ -158,7 +164,7 @@ impl Scenario {
             name: "sends".into(),
             population: Population { paired: 1.0, ..Population::nobody() },
             load: Load::Closed { hold },
-            thresholds: Threshold::all(&["sessions.failed==0", "sends.unanswered==0"]),
+            thresholds: Threshold::all(&["sessions.failed==0", "sends.unanswered==0", "unverified==0"]),
             ..Self::idle(senders, hold)
         }
     }
@@ -195,7 +201,7 @@ impl Scenario {
                 hold,
             },
             body_bytes,
-            thresholds: Threshold::all(&["sessions.failed==0"]),
+            thresholds: Threshold::all(&["sessions.failed==0", "unverified==0"]),
             ..Self::idle(connections, hold)
         }
     }

@@ -83,8 +83,20 @@ impl OwnServer {
         EmbeddedStore::secret_path(&self.data(), "token-key")
     }
 
-    /// Whether it is still there.
-    pub(crate) fn has_ended(&mut self) -> bool {
+    /// How it ended and what it said last, if it ended by itself.
+    pub(crate) fn epitaph(&mut self) -> Option<String> {
+        let status = self.child.try_wait().ok()??;
+        Some(format!("the server ended during the run ({status}):\n{}", self.last_words()))
+    }
+
+    fn last_words(&self) -> String {
+        const LINES: usize = 20;
+        let log = std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
@@ -95,8 +107,7 @@ impl OwnServer {
                 return serde_json::from_str(&line).context("the server told something strange when it was ready");
             }
             if let Some(status) = self.child.try_wait().context("cannot look after the server")? {
-                let log = std::fs::read_to_string(self.folder.join("server.log")).unwrap_or_default();
-                bail!("the server did not start ({status}):\n{}", log.trim_end());
+                bail!("the server did not start ({status}):\n{}", self.last_words());
             }
             if began.elapsed() > READY_WITHIN {
                 bail!("the server was not ready within {} s", READY_WITHIN.as_secs());

@@ -105,3 +105,27 @@ fn broadcast_reaches_every_subscriber_in_order() {
     assert_eq!(number(report, "/deliveries/pushed"), 800);
     assert_eq!(number(report, "/duplicated") + number(report, "/reordered") + number(report, "/lost"), 0);
 }
+
+#[test]
+fn a_server_that_dies_during_the_run_does_not_pass() {
+    let out = tempfile::tempdir().unwrap();
+    let args = ["quick", "--clients", "10", "--rate", "100", "--for", "3s", "--grace", "1s"];
+    let mut command = common::command(&args, out.path());
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut lines = std::io::BufRead::lines(stderr).map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("acknowledged/s")), "the load never began");
+    let folder = std::fs::read_dir(out.path()).unwrap().next().unwrap().unwrap().path();
+    let ready = std::fs::read_to_string(folder.join("ready.json")).unwrap();
+    let pid = serde_json::from_str::<Value>(&ready).unwrap()["pid"].as_i64().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let said: Vec<String> = lines.collect();
+    let run = common::finished(child.wait_with_output().unwrap(), out.path());
+    assert!([5, 99].contains(&run.code), "{}", run.output);
+    assert!(said.iter().any(|line| line.contains("the server ended during the run")), "{said:?}");
+    let report = run.report();
+    assert_eq!((number(report, "/sessions/held"), number(report, "/lost")), (0, 0));
+    assert!(number(report, "/unverified") > 0 && number(report, "/sessions/dropped") == 10, "{report:#}");
+}

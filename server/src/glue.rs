@@ -47,6 +47,9 @@ impl HttpService for Pages {
                 .timer(hyper_util::rt::TokioTimer::new())
                 .header_read_timeout(crate::http::HEAD_WITHIN)
                 .max_buf_size(crate::http::BUFFER_BYTES_MAX)
+                // The next request of a kept connection might be an upgrade, which only a new one can become: a proxy
+                // that reuses connections would get 426.
+                .keep_alive(false)
                 // Who ends its sending side behind a request still waits for the answer.
                 .half_close(true)
                 .serve_connection(hyper_util::rt::TokioIo::new(io), service);

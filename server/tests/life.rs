@@ -89,3 +89,17 @@ async fn a_bad_http_request_gets_a_coded_error() {
     assert_eq!(server.get(server.listen, "/ws").0, 426);
     assert_eq!(server.get(server.listen, "/../Cargo.toml").0, 404);
 }
+
+#[tokio::test]
+async fn f34_a_connection_that_served_a_page_is_not_kept_for_an_upgrade_it_cannot_become() {
+    use std::io::{Read, Write};
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &[]);
+    let mut stream = std::net::TcpStream::connect(server.listen).unwrap();
+    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\n\r\n", server.listen).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let head = answer.split("\r\n\r\n").next().unwrap().to_lowercase();
+    assert!(head.starts_with("http/1.1 200") && head.contains("connection: close"), "{head}");
+}

@@ -46,7 +46,7 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     check(&scenario, &common)?;
     let interrupt = Interrupt::listen().context("cannot listen for signals")?;
     let mut progress = Progress::new(common.quiet);
-    let server = match &common.target {
+    let mut server = match &common.target {
         Some(_) => None,
         None => {
             progress.phase("starting a server");
@@ -77,6 +77,9 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         RunError::System(error) => Failed::Other(error.into()),
     })?;
     drop(progress);
+    if let Some(epitaph) = server.as_mut().and_then(OwnServer::epitaph) {
+        eprintln!("roost-load: {epitaph}");
+    }
     drop(server);
     let report = build::report(&scenario, &outcome, facts, threads, environment);
     report.write(&common.out)?;

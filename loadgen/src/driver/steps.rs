@@ -295,10 +295,10 @@ impl Worker {
     fn missing(&self, heads: &[Seq]) -> u64 {
         let sessions = self.slots.iter().filter(|slot| slot.is_session());
         let tracks = sessions.flat_map(|slot| slot.client.tracks());
-        let lacking = tracks.filter(|track| track.missing(heads[track.conv as usize]) > 0);
+        let lacking = tracks.filter(|track| track.missing(head_of(heads, track.conv)) > 0);
         lacking
             .map(|track| {
-                let head = heads[track.conv as usize];
+                let head = head_of(heads, track.conv);
                 let lacks = |seq: &Seq| !track.holds(*seq) && !self.evidence.is_absent(track.conv, *seq);
                 (track.have() + 1..=head).filter(lacks).count() as u64
             })
@@ -312,7 +312,7 @@ impl Worker {
             _ => Arc::default(),
         };
         let mut readers = vec![None; heads.len()];
-        for (conv, planned) in self.shared.plan.conversations.iter().enumerate() {
+        for (conv, planned) in self.shared.plan.conversations.iter().enumerate().take(heads.len()) {
             let home = planned.members[0] % self.shared.threads;
             if home == self.number && heads[conv] > 0 {
                 let here = planned.members.iter().filter_map(|member| self.slot_of(*member));
@@ -323,9 +323,9 @@ impl Worker {
         for (slot, state) in self.slots.iter().enumerate().filter(|(_, state)| state.client.is_live()) {
             for track in state.client.tracks() {
                 let conv = track.conv as usize;
-                if readers[conv] == Some(slot as u32) {
+                if readers.get(conv).copied().flatten() == Some(slot as u32) {
                     self.fetches.push_back((slot as u32, track.conv, 0));
-                } else if track.missing(heads[conv]) > 0 {
+                } else if track.missing(head_of(&heads, track.conv)) > 0 {
                     self.fetches.push_back((slot as u32, track.conv, track.have()));
                 }
             }
@@ -383,6 +383,11 @@ impl Worker {
             *open = open.saturating_sub(1);
         }
     }
+}
+
+/// The highest acknowledged seq of a conversation.
+fn head_of(heads: &[Seq], conv: Conv) -> Seq {
+    heads.get(conv as usize).copied().unwrap_or(0)
 }
 
 /// CPU time of this thread.
