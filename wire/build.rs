@@ -54,6 +54,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("Event.name", "String::is_empty"),
         ("Event.role", "crate::json::is_zero_i32"),
         ("Member.role", "crate::json::is_zero_i32"),
+        ("Member.delivered", "crate::json::is_zero_u64"),
+        ("Member.read", "crate::json::is_zero_u64"),
         ("Row.role", "crate::json::is_zero_i32"),
     ] {
         config.field_attribute(format!(".roost.v1.{field}"), format!("#[serde(skip_serializing_if = \"{test}\")]"));

@@ -51,7 +51,7 @@ mod tests {
             let event = pb::Event { kind: 1, users, name: text.clone(), role: 2 };
             let body = pb::Body { text: text.clone(), event: Some(event) };
             let entry = pb::Entry { conv: "c_1".into(), seq, from: "u".into(), cmid: text.clone(), ts: seq, body: Some(body) };
-            let peer = pb::Member { user: "u".into(), role: 1, name: text.clone() };
+            let peer = pb::Member { user: "u".into(), role: 1, name: text.clone(), ..pb::Member::default() };
             prop_assert!(entry_bytes(&entry) >= serde_json::to_vec(&entry).unwrap().len());
             prop_assert!(entry_bytes(&entry) >= entry.encoded_len());
             let row = pb::Row { conv: "c_1".into(), name: text, head: seq, last: Some(entry), peer: Some(peer), ..pb::Row::default() };

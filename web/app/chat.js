@@ -67,8 +67,10 @@ export class Chat {
   #listen() {
     const client = this.#client;
     const nudge = () => client.nudge();
-    const shown = () => document.visibilityState === "visible" && client.nudge();
+    const flush = () => client.flush();
+    const shown = () => (document.visibilityState === "visible" ? client.nudge() : client.flush());
     window.addEventListener("online", nudge);
+    window.addEventListener("pagehide", flush);
     document.addEventListener("visibilitychange", shown);
     this.#ends.push(
       client.on("identity", (identity) => (keep(this.#name, identity), this.#drawMe())),
@@ -77,6 +79,7 @@ export class Chat {
       client.on("failed", (item) => showError(item.error)),
       client.on("state", (state) => this.#stateChanged(state)),
       () => window.removeEventListener("online", nudge),
+      () => window.removeEventListener("pagehide", flush),
       () => document.removeEventListener("visibilitychange", shown),
     );
   }

@@ -135,6 +135,11 @@ export class Client extends Emitter {
     return this.outbox.push(conv, { text });
   }
 
+  /** Tells the server now what was gathered: call it when the page is hidden or left. */
+  flush() {
+    this.#marks.flush();
+  }
+
   /** The user has seen everything up to `seq`. @param {string} conv @param {number} seq */
   read(conv, seq) {
     this.#marks.read(conv, seq);

@@ -88,10 +88,12 @@ export class Marks {
   /** @param {string} conv */
   #soon(conv) {
     this.#due.add(conv);
-    this.#timer ??= this.#env.setTimer(() => this.#flush(), GATHER_MS);
+    this.#timer ??= this.#env.setTimer(() => this.flush(), GATHER_MS);
   }
 
-  #flush() {
+  /** Tells what waits now: the page may be about to go. */
+  flush() {
+    this.#env.clearTimer(this.#timer);
     this.#timer = null;
     for (const conv of this.#due) {
       const mark = this.#mark(conv);

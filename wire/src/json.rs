@@ -14,6 +14,10 @@ pub(crate) fn is_zero_u32(value: &u32) -> bool {
     *value == 0
 }
 
+pub(crate) fn is_zero_u64(value: &u64) -> bool {
+    *value == 0
+}
+
 pub(crate) fn is_zero_i32(value: &i32) -> bool {
     *value == 0
 }

@@ -83,8 +83,8 @@ pub enum Up {
         /// The token of the upgrade's `Authorization` header, if it had one.
         bearer: Option<Box<str>>,
     },
-    /// A command of a live session. Answered by exactly one [`Down::Reply`] if `rid` is not 0, else by a reply only
-    /// if it fails.
+    /// A command of a live session. Answered by exactly one [`Down::Reply`], whatever its `rid`; the reply has no
+    /// frame if `rid` is 0 and the command succeeded.
     Command {
         /// Who asks.
         session: SessionKey,
@@ -129,7 +129,7 @@ pub enum Down {
         /// The close after it.
         close: CloseCode,
     },
-    /// The reply to a command; it ends one command in flight.
+    /// The reply to a command, one to each; it ends one command in flight.
     Reply {
         /// Which session asked.
         session: SessionKey,

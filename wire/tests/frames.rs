@@ -38,7 +38,7 @@ fn text(text: &str) -> Option<pb::Body> {
 }
 
 fn member(user: &str, role: Role) -> pb::Member {
-    pb::Member { user: user.into(), role: role.into(), name: String::new() }
+    pb::Member { user: user.into(), role: role.into(), ..pb::Member::default() }
 }
 
 fn entry(conv: &str, cmid: &str) -> pb::Entry {
@@ -300,7 +300,7 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn a_member()(user in s(), role in role(), name in s()) -> pb::Member { pb::Member { user, role, name } }
+    fn a_member()(user in s(), role in role(), name in s(), delivered: u64, read: u64) -> pb::Member { pb::Member { user, role, name, delivered, read } }
 }
 prop_compose! {
     fn row()(

@@ -96,7 +96,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         if meta.kind == Kind::Direct {
             for (place, member) in roster.iter().enumerate() {
                 let peer = listed.get(roster.len() - 1 - place);
-                let peer = peer.map(|peer| pb::Member { role: 0, ..peer.clone() });
+                let peer = peer.map(|peer| pb::Member { role: 0, delivered: 0, read: 0, ..peer.clone() });
                 self.push_row([&member.user].into_iter(), row(member.role, peer), Some(session), &mut out);
             }
         } else {

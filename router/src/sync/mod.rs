@@ -181,7 +181,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let names = if ids.is_empty() { Vec::new() } else { self.names_of(&ids).await? };
         for ((place, peer), name) in peers.into_iter().zip(names) {
             if let Some(row) = &mut rows[place] {
-                row.peer = Some(pb::Member { user: peer.into(), role: 0, name });
+                row.peer = Some(pb::Member { user: peer.into(), name, ..pb::Member::default() });
             }
         }
         Ok(rows)

@@ -56,6 +56,7 @@ async fn a_connection_with_a_bad_token_is_refused_with_the_close_that_fits() {
         (foreign, 200, CloseCode::Unauthenticated),
         ("x".repeat(5000), 200, CloseCode::Unauthenticated),
         (String::new(), 200, CloseCode::Unauthenticated),
+        (house.token("robot", "", Scope::Service), 203, CloseCode::Forbidden),
     ] {
         let (_, got) = house.knock(pb::Connect { token, ..pb::Connect::default() }).await;
         let Got::Refused(error, close) = got else { panic!("{got:?}") };

@@ -10,7 +10,7 @@ fn members(conv: &str, add: &[&str], remove: &[&str], roles: &[(&str, Role)]) ->
     let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
     let roles = roles
         .iter()
-        .map(|(user, role)| pb::Member { user: (*user).into(), role: (*role).into(), name: String::new() })
+        .map(|(user, role)| pb::Member { user: (*user).into(), role: (*role).into(), ..pb::Member::default() })
         .collect();
     FrameBody::Members(pb::Members { conv: conv.into(), add: ids(add), remove: ids(remove), roles })
 }

@@ -182,12 +182,13 @@ async fn a_send_that_breaks_a_rule_is_refused_with_its_code() {
     let conv = house.direct(&ada, "bob").await;
     house.send(&ada, &conv, "0", "hi").await;
     let event = Some(pb::Body { text: String::new(), event: Some(pb::Event::default()) });
-    let cases: [(&str, &Client, pb::Send, u32); 9] = [
+    let cases: [(&str, &Client, pb::Send, u32); 10] = [
         ("no such conversation", &ada, sending("c_dnone", "1", "x"), 300),
         ("not a member", &eve, sending(&conv, "1", "x"), 301),
         ("no cmid", &ada, sending(&conv, "", "x"), 104),
         ("long cmid", &ada, sending(&conv, &"x".repeat(65), "x"), 104),
         ("no body", &ada, pb::Send { body: None, ..sending(&conv, "1", "x") }, 104),
+        ("nothing said", &ada, sending(&conv, "1", ""), 104),
         ("an event of the server", &ada, pb::Send { body: event, ..sending(&conv, "1", "x") }, 104),
         ("a large body", &ada, sending(&conv, "1", &"x".repeat(32 * 1024 + 1)), 403),
         ("a channel", &ada, sending("news", "1", "x"), 305),
