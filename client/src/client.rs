@@ -173,7 +173,7 @@ impl Client {
         let role = |(user, role): &(UserId, pb::Role)| pb::Member {
             user: user.to_string(),
             role: (*role).into(),
-            name: String::new(),
+            ..pb::Member::default()
         };
         let roles = roles.iter().map(role).collect();
         let members = pb::Members { conv: conv.to_string(), add: ids(add), remove: ids(remove), roles };

@@ -7,8 +7,8 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::hash_table::HashTable;
 use hashbrown::DefaultHashBuilder;
+use hashbrown::hash_table::HashTable;
 use roost_wire::UserId;
 use roost_wire::link::SessionKey;
 
@@ -63,8 +63,7 @@ impl Local {
     /// Registers a session that is about to be accepted. `name` is kept for [`Self::name`] while it lives.
     pub(crate) fn register(&self, user: &UserId, device: &str, session: SessionKey, name: Option<&str>) -> Registered {
         let device = self.hasher.hash_one(device) & !Route::FLAGS;
-        let route =
-            Route { user: user.clone(), session, device: device | Route::PENDING, name: name.map(Box::from) };
+        let route = Route { user: user.clone(), session, device: device | Route::PENDING, name: name.map(Box::from) };
         let hash = self.hasher.hash_one(user);
         let mut routes = self.parts.of(user).lock();
         let mut first = true;

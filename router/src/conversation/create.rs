@@ -65,7 +65,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             }
         }
         let (meta, made) = self.write(self.store.create(meta, roster.iter().cloned().collect())).await?;
-        let members = self.listed(&roster).await?;
+        let members = self.listed(&meta.conv, &roster, !made).await?;
         if made {
             if meta.kind == Kind::Group {
                 users.iter().for_each(|user| self.groups.forget(user));

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use roost_storage::Store;
+use roost_storage::{IndexRow, Store};
 use roost_wire::limits::MEMBERS_LISTED_MAX;
 use roost_wire::link::SessionKey;
 use roost_wire::link::{Envelope, Lane};
-use roost_wire::{ErrorCode, FrameBody, UserId, pb};
+use roost_wire::{ConvId, ErrorCode, FrameBody, UserId, pb};
 
 use super::roster::Roster;
 use super::{Conversation, Loaded};
@@ -34,7 +34,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     pub(crate) async fn view(&self, conv: &Conversation) -> Answer {
         let found = conv.peek(|loaded| (loaded.meta.clone(), loaded.roster.clone()));
         let (meta, roster) = found.ok_or_else(|| ErrorCode::Overloaded.error())?;
-        let members = self.listed(&roster).await?;
+        let members = self.listed(&meta.conv, &roster, true).await?;
         Ok(FrameBody::Conversation(pb::Conversation {
             conv: meta.conv.into(),
             kind: meta.kind.into(),
@@ -45,19 +45,29 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         }))
     }
 
-    /// The first members with their names.
-    pub(crate) async fn listed(&self, roster: &Roster) -> Result<Vec<pb::Member>, pb::Error> {
+    /// The first members with their names; with their marks too if the conversation is small and `marked`, which it is
+    /// not when it was made a moment ago.
+    pub(crate) async fn listed(
+        &self,
+        conv: &ConvId,
+        roster: &Roster,
+        marked: bool,
+    ) -> Result<Vec<pb::Member>, pb::Error> {
         let users: Vec<UserId> = roster.users().take(MEMBERS_LISTED_MAX).cloned().collect();
         if users.is_empty() {
             return Ok(Vec::new());
         }
-        let names = self.names_of(&users).await?;
-        let member = |(member, name): (&roost_storage::Member, String)| pb::Member {
-            user: member.user.as_str().to_owned(),
-            role: member.role.into(),
-            name,
+        let marked = marked && roster.len() <= self.config.index_threshold;
+        let marks =
+            async { if marked { self.read(self.store.rows(conv, &users)).await } else { Ok(vec![None; users.len()]) } };
+        let (names, marks) = tokio::try_join!(self.names_of(&users), marks)?;
+        let member = |((member, name), row): ((&roost_storage::Member, String), Option<IndexRow>)| {
+            let (delivered, read) = row.map_or((0, 0), |row| (row.delivered, row.read));
+            // What the user has read, a device of the user holds.
+            let delivered = delivered.max(read);
+            pb::Member { user: member.user.as_str().to_owned(), role: member.role.into(), name, delivered, read }
         };
-        Ok(roster.iter().zip(names).map(member).collect())
+        Ok(roster.iter().zip(names).zip(marks).map(member).collect())
     }
 
     /// Tells the sessions of `users` of a row that is the same for them all.

@@ -1,6 +1,5 @@
 //! Channels.
 
-use roost_router::auth::Scope;
 use roost_router::{PublishPolicy, RouterConfig};
 use roost_wire::{FrameBody, pb};
 

@@ -3,7 +3,7 @@
 use roost_router::RouterConfig;
 use roost_storage::testkit::Op;
 use roost_wire::FrameBody;
-use roost_wire::pb::{Ack, Read, Receipt, Typing};
+use roost_wire::pb::{Ack, Create, Get, Kind, Read, Receipt, Typing};
 
 use crate::harness::{House, house, house_with};
 
@@ -50,6 +50,34 @@ async fn f15_receipts_reach_the_other_members_and_never_run_ahead() {
     house.ask(&bob, ack(&conv, 1)).await.unwrap();
     house.settle().await;
     assert_eq!(receipts(&house, &ada), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f15_a_conversation_lists_the_marks_of_its_members_unless_it_is_large() {
+    let house = house_with(RouterConfig { index_threshold: 2, ..RouterConfig::default() });
+    let [ada, bob, _eve] = [house.enter("ada").await, house.enter("bob").await, house.enter("eve").await];
+    let conv = house.direct(&ada, "bob").await;
+    let group = house.group(&ada, &["bob", "eve"]).await;
+    for conv in [&conv, &group] {
+        for n in 0..3 {
+            house.send(&ada, conv, &n.to_string(), "hi").await;
+        }
+        house.ask(&bob, ack(conv, 3)).await.unwrap();
+        house.ask(&bob, read(conv, 2)).await.unwrap();
+    }
+    let marks = async |body: FrameBody| match house.ask(&ada, body).await {
+        Ok(FrameBody::Conversation(found)) => {
+            let members = found.members.into_iter();
+            members.map(|member| (member.user, member.delivered, member.read)).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let get = |conv: &String| FrameBody::Get(Get { conv: conv.clone() });
+    let again = Create { kind: Kind::Direct.into(), members: vec!["bob".into()], ..Create::default() };
+    let want = vec![("ada".to_owned(), 3, 3), ("bob".to_owned(), 3, 2)];
+    assert_eq!(marks(get(&conv)).await, want);
+    assert_eq!(marks(FrameBody::Create(again)).await, want, "opened again");
+    assert!(marks(get(&group)).await.iter().all(|(_, delivered, read)| (*delivered, *read) == (0, 0)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -169,7 +169,8 @@ async fn f17_a_session_watches_so_many_users() {
     let house = house();
     let ada = house.enter("ada").await;
     let names: Vec<String> = (0..600).map(|n| format!("user{n:03}")).collect();
-    let record = |name: &String| User { user: crate::harness::user(name), name: name.clone(), created_ms: 0, last_seen_ms: 0 };
+    let record =
+        |name: &String| User { user: crate::harness::user(name), name: name.clone(), created_ms: 0, last_seen_ms: 0 };
     house.store.put_users(names.iter().map(record).collect()).await.unwrap();
     for part in names.chunks(300) {
         house.group(&ada, &part.iter().map(String::as_str).collect::<Vec<_>>()).await;

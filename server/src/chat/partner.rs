@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use roost_client::{Client, Event, Events};
 use roost_wire::pb::{Conversation, Kind, User};
-use roost_wire::{ConvId, UserId};
+use roost_wire::{ConvId, Seq, UserId};
 
 use super::text;
 
@@ -46,6 +46,8 @@ pub(crate) struct Place {
     pub(crate) names: BTreeMap<String, String>,
     /// The other members.
     pub(crate) others: Vec<UserId>,
+    /// How far they had come: delivered, read. Of those who had come anywhere.
+    pub(crate) marks: BTreeMap<String, (Seq, Seq)>,
 }
 
 /// A place, and what happened while it was looked for.
@@ -66,7 +68,14 @@ pub(crate) async fn find(
         let conv = ConvId::channel(name).with_context(|| format!("`{name}` is no name of a channel"))?;
         client.subscribe(&conv).await.with_context(|| format!("cannot follow {name}"))?;
         let title = text::safe_line(name);
-        let place = Place { conv, kind: Kind::Channel, title, names: BTreeMap::new(), others: Vec::new() };
+        let place = Place {
+            conv,
+            kind: Kind::Channel,
+            title,
+            names: BTreeMap::new(),
+            others: Vec::new(),
+            marks: BTreeMap::new(),
+        };
         return Ok(Found { place, early });
     }
     let me = client.me().map(|(user, _)| user).context("not connected")?;
@@ -86,7 +95,11 @@ fn place(conversation: &Conversation, me: &UserId) -> anyhow::Result<Place> {
     let conv = ConvId::new(&conversation.conv).context("the server named no conversation")?;
     let mut names = BTreeMap::new();
     let mut others = Vec::new();
+    let mut marks = BTreeMap::new();
     for member in &conversation.members {
+        if member.delivered > 0 {
+            marks.insert(member.user.clone(), (member.delivered, member.read));
+        }
         names.insert(member.user.clone(), text::safe_line(&member.name));
         if let Ok(user) = UserId::new(&member.user)
             && user != *me
@@ -100,7 +113,7 @@ fn place(conversation: &Conversation, me: &UserId) -> anyhow::Result<Place> {
         _ if conversation.name.is_empty() => conv.to_string(),
         _ => text::safe_line(&conversation.name),
     };
-    Ok(Place { conv, kind: conversation.kind(), title, names, others })
+    Ok(Place { conv, kind: conversation.kind(), title, names, others, marks })
 }
 
 async fn person(

@@ -74,14 +74,17 @@ pub(crate) struct Talk {
 
 impl Talk {
     pub(crate) fn new(place: Place, me: &UserId, my_name: &str) -> Self {
+        let mark = |(user, (delivered, read)): (&String, &(Seq, Seq))| {
+            (user.clone(), Mark { delivered: *delivered, read: *read })
+        };
         Self {
+            marks: place.marks.iter().map(mark).collect(),
             place,
             me: me.to_string(),
             my_name: text::safe_line(my_name),
             entries: BTreeMap::new(),
             waiting: Vec::new(),
             notes: Vec::new(),
-            marks: BTreeMap::new(),
             typing: BTreeMap::new(),
             presence: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
@@ -365,6 +368,10 @@ mod tests {
     use super::*;
 
     fn talk() -> Talk {
+        talk_with(BTreeMap::new())
+    }
+
+    fn talk_with(marks: BTreeMap<String, (Seq, Seq)>) -> Talk {
         let user = |id| UserId::new(id).expect("an id");
         let place = Place {
             conv: ConvId::new("c_1").expect("an id"),
@@ -372,6 +379,7 @@ mod tests {
             title: "Bob".into(),
             names: BTreeMap::from([("u_bob".to_owned(), "Bob".to_owned())]),
             others: vec![user("u_bob")],
+            marks,
         };
         Talk::new(place, &user("u_ada"), "Ada")
     }
@@ -401,6 +409,13 @@ mod tests {
         talk.event(receipt(1, 1), now);
         talk.event(receipt(0, 0), now);
         assert_eq!(ticks(&talk), [Some(Tick::Read)], "marks only rise");
+    }
+
+    #[test]
+    fn f15_a_reopened_history_has_its_ticks() {
+        let mut talk = talk_with(BTreeMap::from([("u_bob".to_owned(), (2, 1))]));
+        (1..=3).for_each(|seq| _ = talk.entry(entry(seq, "u_ada", &seq.to_string(), "hi")));
+        assert_eq!(ticks(&talk), [Some(Tick::Read), Some(Tick::Delivered), Some(Tick::Sent)]);
     }
 
     #[test]
