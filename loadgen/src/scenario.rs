@@ -83,6 +83,8 @@ pub enum Load {
         sends_per_second: f64,
         /// How intended times are spread.
         arrivals: Arrivals,
+        /// So many are due at the same moment.
+        burst: u32,
         /// Which conversations they go to.
         shares: Shares,
         /// For how long.
@@ -143,6 +145,7 @@ impl Scenario {
             load: Load::Open {
                 sends_per_second,
                 arrivals: Arrivals::Poisson,
+                burst: 1,
                 shares: Shares { direct: 0.6, group: 0.4, channel: 0.0 },
                 hold,
             },
@@ -197,6 +200,7 @@ impl Scenario {
             load: Load::Open {
                 sends_per_second: publishes_per_second,
                 arrivals: Arrivals::Constant,
+                burst: 1,
                 shares: Shares { direct: 0.0, group: 0.0, channel: 1.0 },
                 hold,
             },

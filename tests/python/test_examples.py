@@ -346,9 +346,13 @@ def test_f17_presence_is_told_to_those_who_watch_and_nobody_else(server):
 
     async def walk():
         async with connected(server, ada["token"]) as a, connected(server, eve["token"]) as e:
-            async with connected(server, bob["token"]) as b:
+            async with connected(server, bob["token"]):
+                await a.direct(bob["user"])
                 (seen,) = (await a.ask("presence", watch={"users": [bob["user"]]}))["users"]
                 assert (seen["user"], seen["online"]) == (bob["user"], True)
+                # Eve has nothing to do with him: to her he looks as if he had never been there.
+                (seen,) = (await e.ask("presence", watch={"users": [bob["user"]]}))["users"]
+                assert seen == {"user": bob["user"], "online": False, "last_seen": 0}
             (gone,) = (await a.hear("presence"))["users"]
             assert (gone["user"], gone["online"]) == (bob["user"], False)
             assert gone["last_seen"] > 1_700_000_000_000

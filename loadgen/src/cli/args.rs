@@ -166,6 +166,9 @@ pub(super) struct Broadcast {
     /// Messages per second
     #[arg(long, value_name = "N", default_value_t = 25.0, value_parser = rate)]
     rate: f64,
+    /// Messages that are due at the same moment
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    burst: u32,
     /// Length of a message's text
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = body)]
     bytes: usize,
@@ -185,8 +188,13 @@ impl Command {
                 scenario.body_bytes = quick.bytes;
                 scenario.population.group_sizes = vec![GroupSize { members: quick.group_size, weight: 1.0 }];
                 let shares = Shares { direct: 1.0 - quick.group_share, group: quick.group_share, channel: 0.0 };
-                scenario.load =
-                    Load::Open { sends_per_second: quick.rate, arrivals: quick.arrivals, shares, hold: quick.hold };
+                scenario.load = Load::Open {
+                    sends_per_second: quick.rate,
+                    arrivals: quick.arrivals,
+                    burst: 1,
+                    shares,
+                    hold: quick.hold,
+                };
                 (scenario, quick.common)
             }
             Self::Sends(sends) => {
@@ -198,8 +206,11 @@ impl Command {
                 (scenario, idle.common)
             }
             Self::Broadcast(broadcast) => {
-                let Broadcast { connections, publishes, rate, bytes, protocol, common } = broadcast;
-                let scenario = Scenario::broadcast(connections, publishes, rate, bytes);
+                let Broadcast { connections, publishes, rate, burst: together, bytes, protocol, common } = broadcast;
+                let mut scenario = Scenario::broadcast(connections, publishes, rate, bytes);
+                if let Load::Open { burst, .. } = &mut scenario.load {
+                    *burst = together;
+                }
                 (Scenario { protocol, ..scenario }, common)
             }
         };

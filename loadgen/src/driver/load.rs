@@ -91,9 +91,9 @@ impl Worker {
         self.speakers.seed(seed);
         self.pacer = match &scenario.load {
             Load::Idle { .. } => None,
-            Load::Open { sends_per_second, arrivals, shares, .. } => {
+            Load::Open { sends_per_second, arrivals, burst, shares, .. } => {
                 let part: f64 = self.speakers.weights(*shares).iter().sum();
-                Some(Pacer::new(*arrivals, sends_per_second * part, start_ns, end_ns, seed))
+                Some(Pacer::new(*arrivals, sends_per_second * part, *burst, start_ns, end_ns, seed))
             }
             Load::Closed { .. } => {
                 for client in self.speakers.direct_clients() {

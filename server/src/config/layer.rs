@@ -48,7 +48,7 @@ pub enum LogFormat {
 pub enum Publish {
     /// Every session.
     Anyone,
-    /// Only holders of a service token.
+    /// No session: only who calls the HTTP API with a service token.
     Service,
 }
 

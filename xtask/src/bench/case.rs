@@ -43,8 +43,30 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost, Kind::Baseline],
         more_is_better: true,
         decimals: 0,
-        args: &["broadcast", "--connections", "2000", "--publishes", "500", "--bytes", "128"],
+        args: &["broadcast", "--connections", "1000", "--publishes", "1000", "--rate", "50", "--bytes", "128"],
         quick_args: &["broadcast", "--connections", "200", "--publishes", "50", "--bytes", "128"],
+        read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
+    },
+    Case {
+        name: "burst_deliveries_per_cpu_second",
+        what: "the same, eight messages at a time",
+        servers: &[Kind::Roost, Kind::Baseline],
+        more_is_better: true,
+        decimals: 0,
+        args: &[
+            "broadcast",
+            "--connections",
+            "1000",
+            "--publishes",
+            "2000",
+            "--rate",
+            "80",
+            "--burst",
+            "8",
+            "--bytes",
+            "128",
+        ],
+        quick_args: &["broadcast", "--connections", "200", "--publishes", "80", "--burst", "8", "--bytes", "128"],
         read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
     },
     Case {
@@ -84,7 +106,7 @@ mod tests {
             "server": { "user_bytes_per_session": 700, "deliveries_per_cpu_second": 400_000 },
         });
         let figures: Vec<f64> = CASES.iter().map(|case| case.figure(&report).unwrap()).collect();
-        assert_eq!(figures, [700.0, 400_000.0, 12_345.6]);
+        assert_eq!(figures, [700.0, 400_000.0, 400_000.0, 12_345.6]);
         for report in [serde_json::json!({}), serde_json::json!({ "server": { "deliveries_per_cpu_second": 0 } })] {
             assert!(CASES.iter().all(|case| case.figure(&report).is_err()));
         }
