@@ -214,7 +214,7 @@ mod tests {
         let json = results().json();
         assert_eq!(json["cases"][0]["servers"]["roost"]["median"], 300.0);
         assert_eq!(json["cases"][0]["roost_to_baseline"], 0.5);
-        assert!(json["cases"][2]["roost_to_baseline"].is_null());
-        assert_eq!(json["rounds"].as_array().map(Vec::len), Some(15));
+        assert!(json["cases"][3]["roost_to_baseline"].is_null());
+        assert_eq!(json["rounds"].as_array().map(Vec::len), Some(21));
     }
 }
