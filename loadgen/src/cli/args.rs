@@ -42,7 +42,7 @@ pub(super) enum Command {
     /// Direct and group messages of many clients, with every delivery checked
     #[command(after_help = "EXAMPLES\n  \
         roost-load quick\n  \
-        roost-load quick --clients 500 --rate 200 --for 10s --out /tmp/report\n  \
+        roost-load quick --clients 500 --rate 200 --for 10s --out report\n  \
         roost-load quick --target http://10.0.0.7:8080 --threshold 'ack.p99<50ms' --threshold 'lost==0'\n\n\
         Without --target it starts a server of its own, and stops it. Without --token-key a target is entered as guests.")]
     Quick(Quick),
