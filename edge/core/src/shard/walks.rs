@@ -149,20 +149,28 @@ impl Shard {
         }
         let per_second = u64::from(self.config.doubt_sessions_per_second);
         let per_tick = u32::try_from((per_second * TICK_MS).div_ceil(1000)).unwrap_or(u32::MAX);
-        let mut allowance = walk.allowance(per_tick, self.tick);
+        let allowance = walk.allowance(per_tick, self.tick);
+        let told = self.visit(&mut walk, allowance, Self::tell_changed);
+        self.metrics.doubts_told(told.into());
+        self.walks.doubt = walk;
+    }
+
+    /// Goes on with `walk` until `allowance` sessions were told or this turn's visits are done; `tell` says whether it
+    /// told somebody. Returns how many were.
+    fn visit(&mut self, walk: &mut Walk, allowance: u32, tell: fn(&mut Self, SessionKey) -> bool) -> u32 {
+        let mut told = 0;
         for _ in 0..VISITS_PER_TURN {
-            if allowance == 0 {
+            if told == allowance {
                 break;
             }
             let Some(slot) = walk.step(self.slots.slots()) else { break };
             if let Some(key) = self.slots.key_at(slot)
-                && self.tell_changed(key)
+                && tell(self, key)
             {
-                allowance -= 1;
-                self.metrics.doubts_told(1);
+                told += 1;
             }
         }
-        self.walks.doubt = walk;
+        told
     }
 
     fn run_drain(&mut self) {
@@ -176,18 +184,8 @@ impl Shard {
             return;
         }
         let (mut walk, per_tick) = (drain.walk, drain.per_tick);
-        let mut allowance = walk.allowance(per_tick, self.tick);
-        for _ in 0..VISITS_PER_TURN {
-            if allowance == 0 {
-                break;
-            }
-            let Some(slot) = walk.step(self.slots.slots()) else { break };
-            if let Some(key) = self.slots.key_at(slot)
-                && self.goaway_if_draining(key)
-            {
-                allowance -= 1;
-            }
-        }
+        let allowance = walk.allowance(per_tick, self.tick);
+        self.visit(&mut walk, allowance, Self::goaway_if_draining);
         if let Some(drain) = &mut self.walks.drain {
             drain.walk = walk;
         }
