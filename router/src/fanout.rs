@@ -20,7 +20,7 @@ pub(crate) struct Telling {
     pub(crate) entry: Entry,
     /// But not to this session.
     pub(crate) except: Option<SessionKey>,
-    /// Its sender's answer, which goes before it.
+    /// Its sender's answer: before it, or, if the sender too is pushed the entry, behind all that are told at once.
     pub(crate) sent: Option<(Origin, pb::Sent)>,
 }
 
@@ -68,12 +68,18 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         }
     }
 
-    /// Pushes entries in their order, each sender's answer before its entry.
+    /// Pushes entries in their order.
+    ///
+    /// Who is not pushed its own entry gets SENT in its place, so that it sees every seq in order. Who is pushed it
+    /// gets SENT behind them all: the entries then follow one another, and leave a shard as one write a receiver.
     pub(crate) fn tell_all(&self, conv: &Conversation, tellings: Vec<Telling>, out: &mut Outbox) {
         let reach = self.reach(conv);
+        let mut answers = Vec::new();
         for Telling { entry, except, sent } in tellings {
-            if let Some((origin, sent)) = sent {
-                origin.answer(Ok(sent), out);
+            match sent {
+                Some((origin, sent)) if except.is_some() => origin.answer(Ok(sent), out),
+                Some(answer) => answers.push(answer),
+                None => {}
             }
             let entry = || FrameBody::Entry(wire_entry(conv.id.as_str(), entry));
             match &reach {
@@ -84,6 +90,9 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 }
                 Reach::Topic => self.push_topic(conv, except, &Envelope::new(Lane::Durable, entry()), out),
             }
+        }
+        for (origin, sent) in answers {
+            origin.answer(Ok(sent), out);
         }
     }
 
