@@ -1,7 +1,7 @@
 //! Readiness by mio: epoll on Linux, kqueue on the BSDs and macOS. The portable driver.
 //!
 //! Invariants:
-//! - a connection owns twelve bytes here and no buffer: all share one receive buffer, lent per read;
+//! - a connection owns twelve bytes here and no buffer: all share one, lent per read, and for writes of many pieces;
 //! - notifications are edge-triggered, so whoever was not read empty stands in `ready` (or is paused and remembers it);
 //! - a connection is read once per turn, so at most [`READ_BYTES_MAX`] bytes of it delay the others.
 
@@ -32,6 +32,8 @@ const BYTES_PER_TURN: usize = 2 << 20;
 const EVENTS_PER_TURN: usize = 1024;
 /// Slices per gathered write. The kernel takes up to 1024, but copying their addresses has a price too.
 const SLICES_PER_WRITE: usize = 64;
+/// Several small frames are copied into one piece up to this many bytes: cheaper than a list of slices.
+const COPIED_BYTES_MAX: usize = 4096;
 const WAKE: Token = Token(usize::MAX);
 
 /// The readiness driver of one shard.
@@ -225,6 +227,14 @@ impl Driver for PollDriver {
         let result = match &slices[..count] {
             [] => return Ok(0),
             [one] => socket.stream.write(one),
+            many if len <= COPIED_BYTES_MAX => {
+                let mut at = 0;
+                for slice in many {
+                    self.buffer[at..at + slice.len()].copy_from_slice(slice);
+                    at += slice.len();
+                }
+                socket.stream.write(&self.buffer[..at])
+            }
             many => socket.stream.write_vectored(many),
         };
         match result {
