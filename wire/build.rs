@@ -52,11 +52,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("Connect.sync", "String::is_empty"),
         ("Typing.user", "String::is_empty"),
         ("Event.name", "String::is_empty"),
-        ("Event.role", "crate::json::is_zero_i32"),
-        ("Member.role", "crate::json::is_zero_i32"),
+        ("Event.role", "crate::json::is_no_role"),
+        ("Member.role", "crate::json::is_no_role"),
         ("Member.delivered", "crate::json::is_zero_u64"),
         ("Member.read", "crate::json::is_zero_u64"),
-        ("Row.role", "crate::json::is_zero_i32"),
+        ("Row.role", "crate::json::is_no_role"),
     ] {
         config.field_attribute(format!(".roost.v1.{field}"), format!("#[serde(skip_serializing_if = \"{test}\")]"));
     }

@@ -163,6 +163,8 @@ closes! {
     ConnectLate = 4003, "no CONNECT in time";
     /// The node has no room: reconnect later.
     Overloaded = 4004, "overloaded";
+    /// A message that was begun was not complete in time.
+    MessageLate = 4005, "message not complete in time";
     /// The client does not read what it is sent.
     SlowConsumer = 4010, "slow consumer";
     /// The token is not valid, or guests are not admitted.
@@ -173,6 +175,8 @@ closes! {
     TooManyErrors = 4502, "too many malformed frames";
     /// The same device of the same user connected again.
     Replaced = 4503, "replaced by a newer connection of this device";
+    /// Frames or pings far above what a session may send.
+    Flood = 4504, "too many frames";
 }
 
 /// Whether a client should come back after a close, by its number alone.

@@ -18,8 +18,9 @@ pub(crate) fn is_zero_u64(value: &u64) -> bool {
     *value == 0
 }
 
-pub(crate) fn is_zero_i32(value: &i32) -> bool {
-    *value == 0
+/// No role, or a number that has no name: neither has a word in JSON.
+pub(crate) fn is_no_role(value: &i32) -> bool {
+    matches!(Role::try_from(*value), Ok(Role::Unspecified) | Err(_))
 }
 
 macro_rules! lower_case_enum {

@@ -4,8 +4,15 @@
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Largest frame a server may send; pages are cut to fit. A client should accept this much.
 pub const SERVER_FRAME_BYTES_MAX: usize = 1024 * 1024;
-/// Most fragments a WebSocket message may have.
+/// Most fragments a WebSocket message may have, unless its limit in bytes allows for more of
+/// [`FRAGMENT_BYTES_MEAN_MIN`].
 pub const MESSAGE_FRAGMENTS_MAX: u32 = 1024;
+/// A message may have one fragment for each of so many bytes that it may have.
+pub const FRAGMENT_BYTES_MEAN_MIN: u32 = 64;
+/// Messages below this many bytes are sent as they are, whatever was agreed on: there is little to gain.
+pub const DEFLATE_BYTES_MIN: usize = 64;
+/// Largest message on the path `/echo`, which is for conformance tests and benchmarks only.
+pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest HTTP request head.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Most header fields of a request.
@@ -58,6 +65,21 @@ pub const OUTBOUND_FRAMES_MAX: usize = 1024;
 pub const HEAD_WITHIN_MS: u32 = 10_000;
 /// A session must have sent CONNECT within this many milliseconds of the upgrade.
 pub const CONNECT_WITHIN_MS: u32 = 10_000;
+/// A request that is no upgrade must be whole, and its answer begun, within this many milliseconds of its head.
+pub const REQUEST_WITHIN_MS: u32 = 30_000;
+/// A WebSocket message must be complete within this many milliseconds of its first byte.
+pub const MESSAGE_WITHIN_MS: u32 = 30_000;
+/// Largest WebSocket message before WELCOME, header not counted: CONNECT is all that may come.
+pub const CONNECT_BYTES_MAX: usize = 8 * 1024;
+/// Frames a session may send per second in the long run, whatever they hold; 4 KiB received count as one more. Above
+/// it the session is not read until it has waited.
+pub const FRAMES_PER_SECOND: u32 = 500;
+/// How many of them it may send at once after a pause.
+pub const FRAMES_BURST: u32 = 2000;
+/// A ping, of WebSocket or of the protocol, counts as this many frames: ten of them a second by default.
+pub const PING_FRAMES: u32 = 50;
+/// A session that is this many milliseconds of its rate of frames ahead of itself is closed.
+pub const FLOOD_DEBT_MS: u32 = 10_000;
 /// How often a client sends PING when it has nothing else to send, in milliseconds; the client takes off up to a
 /// fifth of it at random.
 pub const HEARTBEAT_MS: u32 = 25_000;

@@ -3,12 +3,14 @@
 //! The edge knows connections and no meaning; the router knows meaning and no connections. Both know this module.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use prost::Message as _;
 
 use crate::pb::{self, Frame};
+use crate::ws::{Deflater, payload_of};
 use crate::{CloseCode, ConvId, Encoding, FrameBody, Seq, UserId};
 
 /// Names a session on its node, and never another one: shard, slot in the shard's slab, and how often the slot was
@@ -82,6 +84,8 @@ pub enum Up {
         connect: pb::Connect,
         /// The token of the upgrade's `Authorization` header, if it had one.
         bearer: Option<Box<str>>,
+        /// The other end of its connection.
+        peer: SocketAddr,
     },
     /// A command of a live session. Answered by exactly one [`Down::Reply`], whatever its `rid`; the reply has no
     /// frame if `rid` is 0 and the command succeeded.
@@ -164,6 +168,8 @@ pub enum Down {
         /// The conversation.
         topic: ConvId,
     },
+    /// What was to be delivered may be lost: every session of this shard is told to sync, paced.
+    Doubt,
     /// End the session.
     Close {
         /// Which.
@@ -196,11 +202,13 @@ pub enum Lane {
     Ephemeral,
 }
 
-/// A push, the same for all its receivers: the complete WebSocket message is built once per encoding and shared.
+/// A push, the same for all its receivers: the complete WebSocket message is built once per encoding and shared; so is
+/// the compressed one.
 pub struct Envelope {
     lane: Lane,
     frame: Frame,
     messages: [OnceLock<Bytes>; Encoding::ALL.len()],
+    compressed: [OnceLock<Option<Bytes>>; Encoding::ALL.len()],
 }
 
 impl Envelope {
@@ -208,7 +216,9 @@ impl Envelope {
     #[must_use]
     pub fn new(lane: Lane, body: FrameBody) -> Arc<Self> {
         let frame = Frame { rid: 0, body: Some(body) };
-        Arc::new(Self { lane, frame, messages: [const { OnceLock::new() }; Encoding::ALL.len()] })
+        let messages = [const { OnceLock::new() }; Encoding::ALL.len()];
+        let compressed = [const { OnceLock::new() }; Encoding::ALL.len()];
+        Arc::new(Self { lane, frame, messages, compressed })
     }
 
     /// Its lane.
@@ -243,6 +253,15 @@ impl Envelope {
     pub fn message(&self, encoding: Encoding) -> &Bytes {
         self.messages[encoding.index()].get_or_init(|| encoding.server_message(&self.frame))
     }
+
+    /// The same, compressed: by the first who asks for it, shared by all who do later. `None`: it would not become
+    /// smaller, so [`Envelope::message`] is to be sent.
+    #[must_use]
+    pub fn compressed(&self, encoding: Encoding, deflater: &mut Deflater) -> Option<&Bytes> {
+        let message = self.message(encoding);
+        let compress = || deflater.server_message(encoding.message_kind(), payload_of(message));
+        self.compressed[encoding.index()].get_or_init(compress).as_ref()
+    }
 }
 
 impl fmt::Debug for Envelope {
@@ -270,5 +289,21 @@ mod tests {
         let first = envelope.message(Encoding::Json).as_ptr();
         assert_eq!(envelope.message(Encoding::Json).as_ptr(), first);
         assert_ne!(envelope.message(Encoding::Protobuf).as_ptr(), first);
+    }
+
+    #[test]
+    fn an_envelope_is_compressed_once_per_encoding() {
+        let mut deflater = Deflater::new();
+        let body = pb::Body { text: "never, never, never, never, never, never, never".into(), ..pb::Body::default() };
+        let entry = pb::Entry { body: Some(body), ..pb::Entry::default() };
+        let envelope = Envelope::new(Lane::Durable, FrameBody::Entry(entry));
+        for encoding in Encoding::ALL {
+            let first = envelope.compressed(encoding, &mut deflater).expect("it repeats itself");
+            assert!(first.len() < envelope.message(encoding).len());
+            let again = envelope.compressed(encoding, &mut Deflater::new()).expect("it is there");
+            assert_eq!(again.as_ptr(), first.as_ptr());
+        }
+        let short = Envelope::new(Lane::Durable, FrameBody::Ping(pb::Ping {}));
+        assert_eq!(short.compressed(Encoding::Json, &mut deflater), None, "it would not become smaller");
     }
 }

@@ -255,6 +255,16 @@ fn protobuf_readers_ignore_what_they_do_not_know() {
 }
 
 #[test]
+fn a_role_without_a_name_has_no_word_in_json() {
+    let members =
+        pb::Members { roles: vec![pb::Member { role: 77, ..pb::Member::default() }], ..pb::Members::default() };
+    let frame = Frame { rid: 1, body: Some(FrameBody::Members(members)) };
+    let once = json(&frame);
+    assert!(!once.contains("role\""), "{once}");
+    assert_eq!(json(&read(&once).unwrap().unwrap()), once, "one frame has one form");
+}
+
+#[test]
 fn names_of_bodies_are_all_covered_by_the_strategy() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeSet::new();

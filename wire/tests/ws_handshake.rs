@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use roost_wire::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 use roost_wire::ws::handshake::{
     HeadError, Request, ResponseError, Upgrade, key_from, parse_request, parse_response, refusal, write_accept,
-    write_request,
+    write_accept_deflate, write_request,
 };
 
 /// The key of RFC 6455 §1.3.
@@ -31,6 +31,7 @@ fn reads_the_example_of_rfc6455_section_1_2() {
         origin: Some("http://example.com"),
         key: KEY,
         protocols: Some("chat, superchat"),
+        deflate: None,
         bearer: None,
     };
     assert_eq!(want.protocols().collect::<Vec<_>>(), ["chat", "superchat"]);
@@ -54,6 +55,28 @@ fn accepts_as_in_rfc6455_section_1_3() {
     for cut in 0..out.len() {
         assert_eq!(parse_response(&out[..cut], KEY), Ok(None), "cut at {cut}");
     }
+}
+
+#[test]
+fn agrees_on_permessage_deflate_as_in_rfc7692_section_7_1() {
+    let offer = "Sec-WebSocket-Extensions: foo, permessage-deflate; server_max_window_bits=7\r\n\
+        Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=10; client_max_window_bits\r\nOrigin:";
+    let head = EXAMPLE.replace("Origin:", offer);
+    let deflate = upgrade(&head).deflate.expect("the last offer can be kept");
+    assert_eq!(deflate.server_max_window_bits(), Some(10));
+    let mut out = BytesMut::new();
+    write_accept_deflate(KEY, None, Some(deflate), &mut out);
+    let answer = "\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+        client_no_context_takeover; server_max_window_bits=10\r\n\r\n";
+    let out = String::from_utf8(out.to_vec()).unwrap();
+    assert!(out.ends_with(answer), "{out}");
+    // Our own client offers none: an answer that has one was not asked for (RFC 6455 §4.1).
+    assert_eq!(
+        parse_response(out.as_bytes(), KEY),
+        Err(ResponseError::Malformed("an extension that was not asked for"))
+    );
+    let broken = EXAMPLE.replace("Origin:", "Sec-WebSocket-Extensions: permessage-deflate;\r\nOrigin:");
+    assert_eq!(parse_request(broken.as_bytes()), Err(HeadError::Malformed("Sec-WebSocket-Extensions")));
 }
 
 #[test]
@@ -139,6 +162,7 @@ fn refuses_heads_that_two_readers_could_read_differently() {
         ("RFC 9112 §5.1 a blank before the colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
         ("RFC 9112 §2.2 a line without CR", "GET / HTTP/1.1\nHost: a\r\n\r\n"),
         ("RFC 9112 §2.2 an end without CR", "GET / HTTP/1.1\r\nHost: a\r\n\n"),
+        ("RFC 9112 §2.2 an empty line without CR in front", "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
         ("RFC 9112 §2.2 CR in a value", "GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"),
         ("RFC 9112 §3.2 no Host", "GET / HTTP/1.1\r\n\r\n"),
         ("RFC 9112 §3.2 two Hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"),
@@ -180,6 +204,9 @@ fn heads_are_limited_in_bytes_and_fields() {
     let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
     assert!(parse_request(fields(HEAD_FIELDS_MAX).as_bytes()).is_ok_and(|head| head.is_some()));
     assert_eq!(parse_request(fields(HEAD_FIELDS_MAX + 1).as_bytes()), Err(HeadError::TooLarge));
+    // What is wrong behind the longest head makes no difference: it may come later.
+    let wrong = format!("{}\0\r\n\r\n", &unfinished[..HEAD_BYTES_MAX]);
+    assert_eq!(parse_request(wrong.as_bytes()), Err(HeadError::TooLarge));
 }
 
 #[test]
@@ -253,7 +280,7 @@ proptest! {
         prop_assert_eq!(len, out.len());
         prop_assert_eq!(request, Request::Upgrade(Upgrade {
             path: &path, host: &host, origin: origin.as_deref(), key: &key, protocols: protocol.as_deref(),
-            bearer: bearer.as_deref(),
+            deflate: None, bearer: bearer.as_deref(),
         }));
         let mut answer = BytesMut::new();
         write_accept(&key, protocol.as_deref(), &mut answer);

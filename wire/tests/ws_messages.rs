@@ -64,7 +64,7 @@ fn text(text: &str) -> Said {
 
 fn frame(fin: bool, opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut out = BytesMut::new();
-    Header { fin, opcode, len: payload.len() as u64, mask }.encode(&mut out);
+    Header { fin, compressed: false, opcode, len: payload.len() as u64, mask }.encode(&mut out);
     let start = out.len();
     out.extend_from_slice(payload);
     if let Some(key) = mask {
@@ -228,17 +228,20 @@ fn the_size_limit_is_exact_and_counts_all_fragments() {
 
 #[test]
 fn the_number_of_fragments_is_limited() {
-    let mut stream = frame(false, OpCode::Text, b"", None);
-    for _ in 2..MESSAGE_FRAGMENTS_MAX {
-        stream.extend(frame(false, OpCode::Continuation, b"", None));
-        stream.extend(frame(true, OpCode::Pong, b"", None));
+    // Where messages may be large, so may their number of fragments.
+    for (bytes_max, fragments_max) in [(10, MESSAGE_FRAGMENTS_MAX), (1 << 16, MESSAGE_FRAGMENTS_MAX), (1 << 17, 2048)] {
+        let mut stream = frame(false, OpCode::Text, b"", None);
+        for _ in 2..fragments_max {
+            stream.extend(frame(false, OpCode::Continuation, b"", None));
+            stream.extend(frame(true, OpCode::Pong, b"", None));
+        }
+        let last = frame(true, OpCode::Continuation, b"x", None);
+        let said = decode(Side::Client, bytes_max, [&stream[..], &last]);
+        assert_eq!(said.last(), Some(&text("x")), "exactly the limit");
+        let one_more = frame(false, OpCode::Continuation, b"", None);
+        let said = decode(Side::Client, bytes_max, [&stream[..], &one_more, &last]);
+        assert_eq!(said.last(), Some(&Said::Broken(WsError::TooManyFragments)), "{bytes_max}");
     }
-    let last = frame(true, OpCode::Continuation, b"x", None);
-    let said = decode(Side::Client, MAX, [&stream[..], &last]);
-    assert_eq!(said.last(), Some(&text("x")), "exactly the limit");
-    let one_more = frame(false, OpCode::Continuation, b"", None);
-    let said = decode(Side::Client, MAX, [&stream[..], &one_more, &last]);
-    assert_eq!(said.last(), Some(&Said::Broken(WsError::TooManyFragments)));
 }
 
 #[test]

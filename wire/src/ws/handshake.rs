@@ -11,6 +11,7 @@ use bytes::{BufMut, BytesMut};
 use httparse::{EMPTY_HEADER, Header, Status};
 use sha1::{Digest as _, Sha1};
 
+use super::extension::{self, Deflate};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
 /// A request head, as far as the edge needs it.
@@ -35,6 +36,9 @@ pub struct Upgrade<'a> {
     pub key: &'a str,
     /// `Sec-WebSocket-Protocol`, as sent: names with commas between; [`Upgrade::protocols`] splits it.
     pub protocols: Option<&'a str>,
+    /// The first offer of permessage-deflate in `Sec-WebSocket-Extensions` that we can keep; not to be answered is to
+    /// decline it.
+    pub deflate: Option<Deflate>,
     /// The token of `Authorization: Bearer …`.
     pub bearer: Option<&'a str>,
 }
@@ -105,6 +109,7 @@ impl HeadError {
 /// # Errors
 /// [`HeadError`], to be answered with [`HeadError::response`].
 pub fn parse_request(buf: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadError> {
+    let buf = judged(buf);
     let mut fields = [EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
     let Some(len) = head_len(head.parse(buf), buf)? else { return Ok(None) };
@@ -157,6 +162,7 @@ pub fn parse_request(buf: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErr
         origin: fields.one("origin")?,
         key,
         protocols: fields.one("sec-websocket-protocol")?,
+        deflate: extension::choose(fields.all("sec-websocket-extensions"))?,
         bearer: fields.one("authorization")?.and_then(bearer),
     };
     Ok(Some((Request::Upgrade(upgrade), len)))
@@ -165,10 +171,18 @@ pub fn parse_request(buf: &[u8]) -> Result<Option<(Request<'_>, usize)>, HeadErr
 /// Appends the `101 Switching Protocols` that accepts `key`, with the chosen sub-protocol if there is one (§4.2.2).
 /// `protocol` is one of ours, never a peer's text.
 pub fn write_accept(key: &str, protocol: Option<&str>, out: &mut BytesMut) {
+    write_accept_deflate(key, protocol, None, out);
+}
+
+/// The same, and `deflate` accepts the client's offer of permessage-deflate (RFC 7692 §7.1).
+pub fn write_accept_deflate(key: &str, protocol: Option<&str>, deflate: Option<Deflate>, out: &mut BytesMut) {
     out.put_slice(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     put_field(out, "Sec-WebSocket-Accept", &accept(key));
     if let Some(protocol) = protocol {
         put_field(out, "Sec-WebSocket-Protocol", protocol);
+    }
+    if let Some(deflate) = deflate {
+        put_field(out, "Sec-WebSocket-Extensions", &deflate.response());
     }
     out.put_slice(b"\r\n");
 }
@@ -260,6 +274,7 @@ pub fn write_request(
 /// # Errors
 /// [`ResponseError`]: there is no connection.
 pub fn parse_response<'a>(buf: &'a [u8], key: &str) -> Result<Option<(Response<'a>, usize)>, ResponseError> {
+    let buf = judged(buf);
     let mut fields = [EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut head = httparse::Response::new(&mut fields);
     let Some(len) = head_len(head.parse(buf), buf)? else { return Ok(None) };
@@ -303,16 +318,21 @@ fn is_key(key: &str) -> bool {
     key.len() == 24 && STANDARD.decode_slice(key, &mut bytes) == Ok(16)
 }
 
+/// As much of the bytes as a head may have: what stands behind must not change what is said of them, since it may come
+/// later.
+fn judged(buf: &[u8]) -> &[u8] {
+    &buf[..buf.len().min(HEAD_BYTES_MAX)]
+}
+
 /// The length of a whole head. Refuses what httparse lets pass: too long, and lines that end without CR, which some
 /// readers take for the end of a line and others do not (RFC 9112 §2.2).
 fn head_len(parsed: httparse::Result<usize>, buf: &[u8]) -> Result<Option<usize>, HeadError> {
     match parsed {
-        Ok(Status::Complete(len)) if len > HEAD_BYTES_MAX => Err(HeadError::TooLarge),
         Ok(Status::Partial) if buf.len() >= HEAD_BYTES_MAX => Err(HeadError::TooLarge),
         Ok(Status::Partial) => Ok(None),
         Ok(Status::Complete(len)) => {
             let head = &buf[..len];
-            let mut before = b'\r';
+            let mut before = 0;
             for byte in head {
                 if *byte == b'\n' && before != b'\r' {
                     return Err(HeadError::Malformed("line without CR"));

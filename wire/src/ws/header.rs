@@ -8,6 +8,10 @@ use super::{MessageKind, Side, WsError};
 pub const HEADER_BYTES_MAX: usize = 14;
 /// Longest payload of a control frame (§5.5).
 pub const CONTROL_BYTES_MAX: usize = 125;
+/// Given a meaning by permessage-deflate (RFC 7692 §6).
+const RSV1: u8 = 0x40;
+/// Without a meaning.
+const RSV2_RSV3: u8 = 0x30;
 
 /// What a frame is (§5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,15 @@ impl OpCode {
     #[must_use]
     pub const fn is_control(self) -> bool {
         self as u8 >= 8
+    }
+
+    /// The kind of message that begins with it; `None` for continuations and control frames.
+    pub(super) const fn message_kind(self) -> Option<MessageKind> {
+        match self {
+            Self::Text => Some(MessageKind::Text),
+            Self::Binary => Some(MessageKind::Binary),
+            _ => None,
+        }
     }
 
     const fn from_bits(bits: u8) -> Option<Self> {
@@ -61,6 +74,8 @@ impl From<MessageKind> for OpCode {
 pub struct Header {
     /// Last fragment of its message.
     pub fin: bool,
+    /// RSV1: the message that begins here is compressed (RFC 7692 §6).
+    pub compressed: bool,
     /// What it is.
     pub opcode: OpCode,
     /// Bytes of payload that follow.
@@ -70,18 +85,36 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header from the front of `buf`, as received by `side`.
+    /// Reads a header from the front of `buf`, as received by `side` on a connection without extensions.
     ///
     /// Returns it with the number of bytes it took, or `None` when `buf` ends early.
     ///
     /// # Errors
     /// [`WsError`] as soon as the bytes present cannot become a legal header.
     pub fn decode(buf: &[u8], side: Side) -> Result<Option<(Self, usize)>, WsError> {
+        Self::decode_with(buf, side, false)
+    }
+
+    /// The same on a connection that has agreed on permessage-deflate: the first frame of a message may say that it is
+    /// compressed.
+    ///
+    /// # Errors
+    /// [`WsError`] as soon as the bytes present cannot become a legal header.
+    pub fn decode_deflate(buf: &[u8], side: Side) -> Result<Option<(Self, usize)>, WsError> {
+        Self::decode_with(buf, side, true)
+    }
+
+    pub(super) fn decode_with(buf: &[u8], side: Side, deflate: bool) -> Result<Option<(Self, usize)>, WsError> {
         let &[first, ref rest @ ..] = buf else { return Ok(None) };
-        if first & 0x70 != 0 {
+        if first & RSV2_RSV3 != 0 {
             return Err(WsError::ReservedBit);
         }
         let opcode = OpCode::from_bits(first & 0x0f).ok_or(WsError::OpCode)?;
+        let compressed = first & RSV1 != 0;
+        // RFC 7692 §6.1: never on a control frame, and of a fragmented message on the first frame alone.
+        if compressed && !(deflate && matches!(opcode, OpCode::Text | OpCode::Binary)) {
+            return Err(WsError::ReservedBit);
+        }
         let fin = first & 0x80 != 0;
         if opcode.is_control() && !fin {
             return Err(WsError::Control);
@@ -117,7 +150,7 @@ impl Header {
         } else {
             None
         };
-        Ok(Some((Self { fin, opcode, len, mask }, at)))
+        Ok(Some((Self { fin, compressed, opcode, len, mask }, at)))
     }
 
     /// Appends the header to `out`.
@@ -125,7 +158,7 @@ impl Header {
     /// # Panics
     /// If `out` cannot grow and has less room than [`HEADER_BYTES_MAX`].
     pub fn encode(&self, out: &mut impl BufMut) {
-        out.put_u8(u8::from(self.fin) << 7 | self.opcode as u8);
+        out.put_u8(u8::from(self.fin) << 7 | u8::from(self.compressed) << 6 | self.opcode as u8);
         let masked = u8::from(self.mask.is_some()) << 7;
         match self.len {
             0..=125 => out.put_u8(masked | self.len as u8),
@@ -149,7 +182,7 @@ impl Header {
 /// # Panics
 /// If `out` cannot grow and has less room than [`HEADER_BYTES_MAX`].
 pub fn write_message_header(kind: MessageKind, len: usize, mask: Option<[u8; 4]>, out: &mut impl BufMut) {
-    Header { fin: true, opcode: kind.into(), len: len as u64, mask }.encode(out);
+    Header { fin: true, compressed: false, opcode: kind.into(), len: len as u64, mask }.encode(out);
 }
 
 #[cfg(test)]
@@ -176,24 +209,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rsv1_has_a_meaning_on_the_first_data_frame_alone() {
+        for (name, byte, error) in [
+            ("rsv1 on a continuation", 0xc0, Some(WsError::ReservedBit)),
+            ("rsv1 on a ping", 0xc9, Some(WsError::ReservedBit)),
+            ("rsv1 on a close", 0xc8, Some(WsError::ReservedBit)),
+            ("rsv2", 0xa1, Some(WsError::ReservedBit)),
+            ("rsv3", 0x91, Some(WsError::ReservedBit)),
+            ("rsv1 and rsv2", 0xe1, Some(WsError::ReservedBit)),
+            ("rsv1 on a text", 0xc1, None),
+            ("rsv1 on a first fragment", 0x42, None),
+        ] {
+            assert_eq!(Header::decode_deflate(&[byte, 0], Side::Client).err(), error, "{name}");
+            assert_eq!(Header::decode(&[byte, 0], Side::Client), Err(WsError::ReservedBit), "{name}, not agreed on");
+        }
+    }
+
     proptest! {
         #[test]
         fn round_trips(
             opcode in prop::sample::select(vec![OpCode::Continuation, OpCode::Text, OpCode::Binary]),
-            fin: bool, mask: Option<[u8; 4]>,
+            fin: bool, rsv1: bool, mask: Option<[u8; 4]>,
             len in prop_oneof![0u64..200, 65_530u64..65_540, 0u64..(1 << 63)],
             rest in prop::collection::vec(any::<u8>(), 0..8),
         ) {
-            let header = Header { fin, opcode, len, mask };
+            let compressed = rsv1 && opcode != OpCode::Continuation;
+            let header = Header { fin, compressed, opcode, len, mask };
             let side = if mask.is_some() { Side::Server } else { Side::Client };
             let mut buf = BytesMut::new();
             header.encode(&mut buf);
             let size = buf.len();
             for cut in 0..size {
-                prop_assert_eq!(Header::decode(&buf[..cut], side), Ok(None));
+                prop_assert_eq!(Header::decode_deflate(&buf[..cut], side), Ok(None));
             }
             buf.extend_from_slice(&rest);
-            prop_assert_eq!(Header::decode(&buf, side), Ok(Some((header, size))));
+            prop_assert_eq!(Header::decode_deflate(&buf, side), Ok(Some((header, size))));
+            let plain = if compressed { Err(WsError::ReservedBit) } else { Ok(Some((header, size))) };
+            prop_assert_eq!(Header::decode(&buf, side), plain);
         }
     }
 }

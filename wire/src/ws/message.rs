@@ -1,11 +1,11 @@
-//! Frames to messages: RFC 6455 §5.4, §5.5, §8.1.
+//! Frames to messages: RFC 6455 §5.4, §5.5, §8.1; compressed ones: RFC 7692 §6.
 
 use std::ops::Range;
 
 use super::close::{self, CloseBody};
 use super::header::{HEADER_BYTES_MAX, Header, OpCode};
-use super::{MessageKind, Side, WsError, mask};
-use crate::limits::MESSAGE_FRAGMENTS_MAX;
+use super::{Inflater, MessageKind, Side, WsError, mask};
+use crate::limits::{FRAGMENT_BYTES_MEAN_MIN, MESSAGE_FRAGMENTS_MAX};
 
 /// What a peer said.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub enum Event<'a> {
 ///
 /// It owns no buffer while the peer is silent between messages: a message that lies whole in the input is unmasked in
 /// place and lent from there; only one that is cut by the end of the input, or comes in fragments, is copied.
+/// A compressed message is kept compressed until it is whole, and then inflated by an [`Inflater`] that is lent for it:
+/// a half-received message owns what arrived of it and no more.
 ///
 /// Invariants: `partial` is `Some` only while something is half received or lent. Memory grows with the bytes that
 /// arrived, never with a length that was only announced, and stays within the limit.
@@ -56,9 +58,10 @@ pub struct Decoder {
     partial: Option<Box<Partial>>,
     message_bytes_max: u32,
     side: Side,
+    deflate: bool,
 }
 
-// One per session: a node holds a million. The spare bytes are for permessage-deflate.
+// One per session: a node holds a million.
 const _: () = assert!(size_of::<Decoder>() <= 16);
 
 /// What is half received.
@@ -89,7 +92,9 @@ struct Incoming {
 #[derive(Debug)]
 struct Message {
     kind: MessageKind,
+    /// As it came: compressed messages are inflated once they are whole.
     payload: Vec<u8>,
+    compressed: bool,
     /// How much of a text is known to be UTF-8; at most three bytes of a character that is not complete may follow.
     utf8_len: usize,
     fragments: u32,
@@ -105,13 +110,30 @@ enum Step {
     InPlace(OpCode, Range<usize>),
     /// A payload put together in `partial`.
     Copied(OpCode),
+    /// A compressed message, unmasked in the input.
+    CompressedInPlace(MessageKind, Range<usize>),
+    /// A compressed message put together in `partial`.
+    CompressedCopied(MessageKind),
 }
 
 impl Decoder {
     /// A decoder for `side`, refusing messages above `message_bytes_max` (at most 4 GiB - 1).
     #[must_use]
     pub fn new(side: Side, message_bytes_max: usize) -> Self {
-        Self { partial: None, message_bytes_max: u32::try_from(message_bytes_max).unwrap_or(u32::MAX), side }
+        let message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX);
+        Self { partial: None, message_bytes_max, side, deflate: false }
+    }
+
+    /// The same for a connection that has agreed on permessage-deflate: messages may come compressed, and the limit
+    /// holds for what they are once inflated. Use it with [`Decoder::next_inflating`].
+    #[must_use]
+    pub fn with_deflate(side: Side, message_bytes_max: usize) -> Self {
+        Self { deflate: true, ..Self::new(side, message_bytes_max) }
+    }
+
+    /// Refuses messages above `message_bytes_max` from now on; one that is half received counts by the new limit.
+    pub fn limit(&mut self, message_bytes_max: usize) {
+        self.message_bytes_max = u32::try_from(message_bytes_max).unwrap_or(u32::MAX);
     }
 
     /// Takes bytes from `input[*at..]` until they make an event; moves `at` past what was taken.
@@ -121,7 +143,8 @@ impl Decoder {
     /// an event borrows is let go at the next call: call until `None`.
     ///
     /// # Errors
-    /// [`WsError`]: the connection is to be closed with its code; the decoder must not be used again.
+    /// [`WsError`]: the connection is to be closed with its code; the decoder must not be used again. A compressed
+    /// message is [`WsError::Deflate`]: nothing is here to inflate it.
     pub fn next<'a>(&'a mut self, input: &'a mut [u8], at: &mut usize) -> Result<Option<Event<'a>>, WsError> {
         self.let_go();
         loop {
@@ -130,7 +153,65 @@ impl Decoder {
                 Step::Again => {}
                 Step::InPlace(opcode, range) => return event(opcode, &input[range]).map(Some),
                 Step::Copied(opcode) => return event(opcode, self.lend(opcode)).map(Some),
+                Step::CompressedInPlace(..) | Step::CompressedCopied(_) => return Err(WsError::Deflate),
             }
+        }
+    }
+
+    /// The same as [`Decoder::next`], for a connection that has agreed on permessage-deflate: compressed messages are
+    /// inflated by `inflater`, and lent from there. It may serve another connection once this call returned `None`.
+    ///
+    /// # Errors
+    /// [`WsError`]: the connection is to be closed with its code; the decoder must not be used again.
+    pub fn next_inflating<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        at: &mut usize,
+        inflater: &'a mut Inflater,
+    ) -> Result<Option<Event<'a>>, WsError> {
+        self.let_go();
+        inflater.forget();
+        let max = self.message_bytes_max as usize;
+        loop {
+            match self.step(input, at)? {
+                Step::More => return Ok(None),
+                Step::Again => {}
+                Step::InPlace(opcode, range) => return event(opcode, &input[range]).map(Some),
+                Step::Copied(opcode) => return event(opcode, self.lend(opcode)).map(Some),
+                Step::CompressedInPlace(kind, range) => {
+                    let payload = inflater.inflate(kind, &input[range], max)?;
+                    return Ok(Some(Event::Message { kind, payload }));
+                }
+                Step::CompressedCopied(kind) => {
+                    let payload = inflater.inflate(kind, &self.take_message(), max)?;
+                    return Ok(Some(Event::Message { kind, payload }));
+                }
+            }
+        }
+    }
+
+    /// Passes over whatever comes before the peer's close frame, without inflating anything. True: it has come, and
+    /// nothing after it counts.
+    ///
+    /// # Errors
+    /// [`WsError`]: no close frame will come; the decoder must not be used again.
+    pub fn next_close(&mut self, input: &mut [u8], at: &mut usize) -> Result<bool, WsError> {
+        self.let_go();
+        loop {
+            let event = match self.step(input, at)? {
+                Step::More => return Ok(false),
+                Step::InPlace(opcode, range) => event(opcode, &input[range])?,
+                Step::Copied(opcode) => event(opcode, self.lend(opcode))?,
+                Step::CompressedCopied(_) => {
+                    self.take_message();
+                    continue;
+                }
+                Step::Again | Step::CompressedInPlace(..) => continue,
+            };
+            if matches!(event, Event::Close(_)) {
+                return Ok(true);
+            }
+            self.let_go();
         }
     }
 
@@ -151,6 +232,9 @@ impl Decoder {
                 if let Some(key) = header.mask {
                     mask::apply(&mut input[range.clone()], key, 0);
                 }
+                if let (true, Some(kind)) = (header.compressed, header.opcode.message_kind()) {
+                    return Ok(Step::CompressedInPlace(kind, range));
+                }
                 if header.opcode == OpCode::Text {
                     simdutf8::basic::from_utf8(&input[range.clone()]).map_err(|_| WsError::NotUtf8)?;
                 }
@@ -160,7 +244,7 @@ impl Decoder {
             partial.begin(&header, bytes_left);
         }
         let Some(partial) = &mut self.partial else { return Ok(Step::Again) };
-        partial.payload(input.get_mut(*at..).unwrap_or_default(), at, self.message_bytes_max as usize)
+        partial.payload(input.get_mut(*at..).unwrap_or_default(), at, self.message_bytes_max)
     }
 
     /// Reads a header from the input, or from what is kept of it and the input. `None`: it is cut, and kept.
@@ -174,14 +258,14 @@ impl Decoder {
             .as_ref()
             .map_or((0, [0; HEADER_BYTES_MAX]), |partial| (usize::from(partial.header_len), partial.header));
         if kept == 0
-            && let Some((header, len)) = Header::decode(rest, self.side)?
+            && let Some((header, len)) = Header::decode_with(rest, self.side, self.deflate)?
         {
             *at += len;
             return Ok(Some(header));
         }
         let more = rest.len().min(HEADER_BYTES_MAX - kept);
         bytes[kept..kept + more].copy_from_slice(&rest[..more]);
-        let found = Header::decode(&bytes[..kept + more], self.side)?;
+        let found = Header::decode_with(&bytes[..kept + more], self.side, self.deflate)?;
         if let Some((header, len)) = found {
             // Without the first `kept` bytes it was no header, so it ends behind them.
             *at += len - kept;
@@ -198,18 +282,20 @@ impl Decoder {
     /// Whether a frame may stand here: §5.4, and our limits. Returns the length of its payload.
     fn check(&self, header: &Header) -> Result<usize, WsError> {
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
-        let (before, fragments) = match (header.opcode, message) {
-            (OpCode::Close | OpCode::Ping | OpCode::Pong, _) => (0, 0),
-            (OpCode::Text | OpCode::Binary, None) => (0, 0),
-            (OpCode::Continuation, Some(message)) => (message.payload.len() as u64, message.fragments),
+        let (before, fragments, compressed) = match (header.opcode, message) {
+            (OpCode::Close | OpCode::Ping | OpCode::Pong, _) => (0, 0, false),
+            (OpCode::Text | OpCode::Binary, None) => (0, 0, header.compressed),
+            (OpCode::Continuation, Some(message)) => {
+                (message.payload.len() as u64, message.fragments, message.compressed)
+            }
             (OpCode::Continuation, None) | (OpCode::Text | OpCode::Binary, Some(_)) => {
                 return Err(WsError::Fragmentation);
             }
         };
-        if fragments >= MESSAGE_FRAGMENTS_MAX {
+        if fragments >= MESSAGE_FRAGMENTS_MAX.max(self.message_bytes_max / FRAGMENT_BYTES_MEAN_MIN) {
             return Err(WsError::TooManyFragments);
         }
-        let max = u64::from(self.message_bytes_max);
+        let max = payload_bytes_max(self.message_bytes_max, compressed);
         let len = before.saturating_add(header.len);
         if len > max && !header.opcode.is_control() {
             return Err(WsError::TooLarge { len, max });
@@ -238,6 +324,11 @@ impl Decoder {
         }
     }
 
+    /// The payload of a message that is whole. Nothing else is half received then.
+    fn take_message(&mut self) -> Vec<u8> {
+        self.partial.take().and_then(|partial| partial.message).map(|message| message.payload).unwrap_or_default()
+    }
+
     fn lend(&mut self, opcode: OpCode) -> &[u8] {
         let Some(partial) = &mut self.partial else { return &[] };
         partial.lent = Some(opcode);
@@ -251,13 +342,9 @@ impl Decoder {
 impl Partial {
     fn begin(&mut self, header: &Header, bytes_left: usize) {
         self.frame = Some(Incoming { opcode: header.opcode, fin: header.fin, key: header.mask, bytes_left });
-        let kind = match header.opcode {
-            OpCode::Text => Some(MessageKind::Text),
-            OpCode::Binary => Some(MessageKind::Binary),
-            _ => None,
-        };
-        if let Some(kind) = kind {
-            self.message = Some(Message { kind, payload: Vec::new(), utf8_len: 0, fragments: 0 });
+        if let Some(kind) = header.opcode.message_kind() {
+            let compressed = header.compressed;
+            self.message = Some(Message { kind, payload: Vec::new(), compressed, utf8_len: 0, fragments: 0 });
         }
         if let (false, Some(message)) = (header.opcode.is_control(), &mut self.message) {
             message.fragments += 1;
@@ -265,7 +352,7 @@ impl Partial {
     }
 
     /// Takes what `rest` holds of the frame's payload.
-    fn payload(&mut self, rest: &mut [u8], at: &mut usize, message_bytes_max: usize) -> Result<Step, WsError> {
+    fn payload(&mut self, rest: &mut [u8], at: &mut usize, message_bytes_max: u32) -> Result<Step, WsError> {
         let Some(frame) = &mut self.frame else { return Ok(Step::Again) };
         let taken = rest.len().min(frame.bytes_left);
         let data = &mut rest[..taken];
@@ -288,7 +375,11 @@ impl Partial {
             }
         };
         // The last frame tells how long the message is; before it only the limit is known.
-        let whole = if frame.fin { message.payload.len() + taken + frame.bytes_left } else { message_bytes_max };
+        let whole = if frame.fin {
+            message.payload.len() + taken + frame.bytes_left
+        } else {
+            payload_bytes_max(message_bytes_max, message.compressed) as usize
+        };
         message.push(data, whole)?;
         if frame.bytes_left > 0 {
             return Ok(Step::More);
@@ -297,6 +388,9 @@ impl Partial {
         self.frame = None;
         if !fin {
             return Ok(Step::Again);
+        }
+        if message.compressed {
+            return Ok(Step::CompressedCopied(message.kind));
         }
         if message.kind == MessageKind::Text && message.utf8_len < message.payload.len() {
             return Err(WsError::NotUtf8);
@@ -314,16 +408,23 @@ impl Message {
             self.payload.reserve_exact(capacity - self.payload.len());
         }
         self.payload.extend_from_slice(data);
-        if self.kind == MessageKind::Text {
+        if self.kind == MessageKind::Text && !self.compressed {
             self.utf8_len += utf8_prefix(&self.payload[self.utf8_len..])?;
         }
         Ok(())
     }
 }
 
+/// Most bytes that frames may bring for a message of `message_bytes_max`. What cannot be compressed grows when it is:
+/// by no more than the bound that zlib gives for every setting of a compressor.
+const fn payload_bytes_max(message_bytes_max: u32, compressed: bool) -> u64 {
+    let max = message_bytes_max as u64;
+    if compressed { max + max.div_ceil(8) + max.div_ceil(64) + 16 } else { max }
+}
+
 /// How many bytes of `text` are whole characters. What follows may yet become one: else it is an error, told before
 /// the rest of the frame is in.
-fn utf8_prefix(text: &[u8]) -> Result<usize, WsError> {
+pub(super) fn utf8_prefix(text: &[u8]) -> Result<usize, WsError> {
     match simdutf8::compat::from_utf8(text) {
         Ok(_) => Ok(text.len()),
         Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),

@@ -5,18 +5,26 @@
 //! - [`mask`]: XOR with the masking key (§5.3);
 //! - [`close`]: the body of a close frame (§5.5.1, §7.4);
 //! - [`outgoing`]: whole frames to send (§5.5, §5.6);
+//! - [`extension`]: permessage-deflate, offered and agreed on (RFC 7692 §7.1);
+//! - [`deflate`], [`inflate`]: messages compressed, and back (RFC 7692 §7.2);
 //! - [`message`]: frames to messages: fragments, control frames in between, UTF-8 as it arrives (§5.4, §8.1).
 
 pub mod close;
+pub mod deflate;
+pub mod extension;
 pub mod handshake;
 pub mod header;
+pub mod inflate;
 pub mod mask;
 pub mod message;
 pub mod outgoing;
 
+pub use deflate::Deflater;
+pub use extension::Deflate;
 pub use header::{HEADER_BYTES_MAX, Header, OpCode, write_message_header};
+pub use inflate::Inflater;
 pub use message::{Decoder, Event};
-pub use outgoing::{write_client_message, write_close, write_ping, write_pong};
+pub use outgoing::{payload_of, write_client_message, write_close, write_ping, write_pong};
 
 /// Which end of the connection we are: a server refuses unmasked frames, a client masked ones (§5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +56,15 @@ pub enum WsError {
         /// Allowed.
         max: u64,
     },
+    /// A compressed message has more bytes than the limit once it is inflated.
+    #[error("message inflates to more than {max} B")]
+    Inflated {
+        /// Allowed, in bytes.
+        max: u64,
+    },
+    /// A compressed message is no DEFLATE stream, or one that was cut (RFC 7692 §7.2.2).
+    #[error("compressed message is broken")]
+    Deflate,
     /// More fragments than a message may have.
     #[error("too many fragments")]
     TooManyFragments,
@@ -82,8 +99,9 @@ impl WsError {
     #[must_use]
     pub const fn close_code(self) -> crate::CloseCode {
         match self {
-            Self::TooLarge { .. } | Self::TooManyFragments => crate::CloseCode::TooBig,
-            Self::NotUtf8 => crate::CloseCode::NotUtf8,
+            Self::TooLarge { .. } | Self::Inflated { .. } | Self::TooManyFragments => crate::CloseCode::TooBig,
+            // "data … not consistent with the type of the message".
+            Self::NotUtf8 | Self::Deflate => crate::CloseCode::NotUtf8,
             _ => crate::CloseCode::Protocol,
         }
     }
@@ -93,6 +111,8 @@ impl WsError {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too_large",
+            Self::Inflated { .. } => "inflated",
+            Self::Deflate => "deflate",
             Self::TooManyFragments => "too_many_fragments",
             Self::Masking => "masking",
             Self::ReservedBit => "reserved_bit",

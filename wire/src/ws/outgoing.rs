@@ -33,9 +33,20 @@ pub fn write_close(code: u16, reason: &str, mask: Option<[u8; 4]>, out: &mut Byt
     write_control(OpCode::Close, &payload[..2 + reason.len()], mask, out);
 }
 
+/// The payload of a whole unmasked message that we built ourselves.
+#[must_use]
+pub fn payload_of(message: &[u8]) -> &[u8] {
+    let header_bytes = match message.get(1) {
+        Some(0..=125) => 2,
+        Some(126) => 4,
+        _ => 10,
+    };
+    message.get(header_bytes..).unwrap_or_default()
+}
+
 fn write_control(opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>, out: &mut BytesMut) {
     let payload = &payload[..payload.len().min(CONTROL_BYTES_MAX)];
-    Header { fin: true, opcode, len: payload.len() as u64, mask }.encode(out);
+    Header { fin: true, compressed: false, opcode, len: payload.len() as u64, mask }.encode(out);
     write_payload(payload, mask, out);
 }
 
