@@ -35,8 +35,17 @@ impl Crowd {
     /// If the shard refuses one of them: the bench would measure something else.
     #[must_use]
     pub fn new(sessions: usize, encoding: Encoding) -> Self {
+        Self::with(sessions, encoding, false)
+    }
+
+    /// The same with sessions that agreed on permessage-deflate if `compression` says so.
+    ///
+    /// # Panics
+    /// If the shard refuses one of them.
+    #[must_use]
+    pub fn with(sessions: usize, encoding: Encoding, compression: bool) -> Self {
         let now = Instant::now();
-        let config = Arc::new(ShardConfig::default());
+        let config = Arc::new(ShardConfig { compression, ..ShardConfig::default() });
         let shard = Shard::new(config, 0, Arc::new(ShardMetrics::default()), now, 1_790_000_000_000);
         let topic = ConvId::channel("news").expect("a good name");
         let mut crowd = Self { shard, topic, now, seq: 0 };
@@ -53,7 +62,7 @@ impl Crowd {
         let mut upgrade = format!(
             "GET /ws HTTP/1.1\r\nHost: edge\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {}\r\n\r\n",
+             Sec-WebSocket-Extensions: permessage-deflate\r\nSec-WebSocket-Protocol: {}\r\n\r\n",
             encoding.subprotocol()
         )
         .into_bytes();
@@ -116,6 +125,8 @@ mod tests {
             let mut crowd = Crowd::new(700, encoding);
             let message = frames::envelope("news", 1).message(encoding).len();
             assert_eq!(crowd.fan_out(), Written { sends: 700, bytes: 700 * message });
+            let compressed = Crowd::with(700, encoding, true).fan_out();
+            assert!(compressed.sends == 700 && compressed.bytes < 700 * message, "{compressed:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use roost_wire::link::{Envelope, Lane};
-use roost_wire::pb::{Body, Entry, Frame, Send};
+use roost_wire::pb::{Body, Entry, Frame, Page, Send};
 use roost_wire::{Encoding, FrameBody, ws};
 
 /// Bytes of text in the bodies of all frames here.
@@ -42,6 +42,13 @@ pub fn entry(conv: &str, seq: u64) -> Entry {
 #[must_use]
 pub fn entry_frame() -> Frame {
     Frame { rid: 0, body: Some(FrameBody::Entry(entry(CONV, 123_456))) }
+}
+
+/// PAGE of `entries` entries, as a server answers HISTORY.
+#[must_use]
+pub fn page(entries: u64) -> Frame {
+    let page = Page { conv: CONV.into(), entries: (1..=entries).map(|seq| entry(CONV, seq)).collect(), head: entries };
+    Frame { rid: 4711, body: Some(FrameBody::Page(page)) }
 }
 
 /// [`entry`] on its way from router to edge.

@@ -1,11 +1,12 @@
 //! One thread that accepts, and hands each connection to the shard that has fewest.
 //!
 //! When descriptors or memory run out it says 503 to one waiting client (on a descriptor kept for that), pauses, and
-//! tries again: no busy loop, no connection that hangs without an answer for ever.
+//! tries again: no busy loop, no connection that hangs without an answer for ever. The same when connections have all
+//! the descriptors they may have: the rest is for the store, the admin port and whatever else a node opens.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use roost_wire::ws::handshake;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::address::Gate;
+use crate::driver::poll::Conn;
 use crate::inbox::Inbox;
 use crate::metrics::{AcceptMetrics, LoopMetrics};
 
@@ -55,6 +58,7 @@ pub(crate) struct Acceptor {
     listener: mio::net::TcpListener,
     poll: Poll,
     control: Arc<Control>,
+    gate: Gate,
     /// A descriptor to give up when there is no other, so that somebody can be told.
     reserve: Option<File>,
     logged: Option<Instant>,
@@ -66,18 +70,18 @@ pub(crate) struct Shards {
 }
 
 struct Target {
-    inbox: Inbox<TcpStream>,
+    inbox: Inbox<Conn>,
     metrics: Arc<LoopMetrics>,
     given: u64,
 }
 
 impl Shards {
-    pub(crate) fn new(shards: impl IntoIterator<Item = (Inbox<TcpStream>, Arc<LoopMetrics>)>) -> Self {
+    pub(crate) fn new(shards: impl IntoIterator<Item = (Inbox<Conn>, Arc<LoopMetrics>)>) -> Self {
         let targets = shards.into_iter().map(|(inbox, metrics)| Target { inbox, metrics, given: 0 }).collect();
         Self { targets }
     }
 
-    fn give(&mut self, conn: TcpStream, peer: SocketAddr) {
+    fn give(&mut self, conn: Conn, peer: SocketAddr) {
         if let Some(target) = self.targets.iter_mut().min_by_key(|target| target.metrics.load(target.given)) {
             target.given += 1;
             target.inbox.accepted(conn, peer);
@@ -101,13 +105,13 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: TcpListener) -> io::Result<Self> {
+    pub(crate) fn new(listener: TcpListener, gate: Gate) -> io::Result<Self> {
         let mut listener = mio::net::TcpListener::from_std(listener);
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
         let control = Control { stopped: AtomicBool::new(false), waker, metrics: AcceptMetrics::default() };
-        Ok(Self { listener, poll, control: Arc::new(control), reserve: reserve(), logged: None })
+        Ok(Self { listener, poll, control: Arc::new(control), gate, reserve: reserve(), logged: None })
     }
 
     pub(crate) const fn control(&self) -> &Arc<Control> {
@@ -136,12 +140,11 @@ impl Acceptor {
     /// Accepts what waits, and returns when to go on; `None`: when somebody connects.
     fn accept(&mut self, shards: &mut Shards) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
+            if self.gate.is_full() {
+                return Some(self.pause(&io::Error::other("connections have as many descriptors as they may")));
+            }
             match self.listener.accept() {
-                // Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for.
-                Ok((conn, peer)) => match conn.set_nodelay(true) {
-                    Ok(()) => shards.give(conn.into(), peer),
-                    Err(_) => _ = self.control.metrics.errors.fetch_add(1, Ordering::Relaxed),
-                },
+                Ok((conn, peer)) => self.admit(conn, peer, shards),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                 Err(error) if ran_out(&error) => return Some(self.pause(&error)),
                 // The peer was gone before we came (ECONNABORTED and its like), or a signal came: the next one.
@@ -149,6 +152,19 @@ impl Acceptor {
             }
         }
         Some(Instant::now())
+    }
+
+    fn admit(&mut self, conn: mio::net::TcpStream, peer: SocketAddr, shards: &mut Shards) {
+        let metrics = &self.control.metrics;
+        let Some(permit) = self.gate.admit(peer.ip()) else {
+            metrics.refused_address.fetch_add(1, Ordering::Relaxed);
+            return turn_away(conn, 429, "too many connections from this address");
+        };
+        // Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for.
+        match conn.set_nodelay(true) {
+            Ok(()) => shards.give(Conn::new(conn.into(), permit), peer),
+            Err(_) => _ = metrics.errors.fetch_add(1, Ordering::Relaxed),
+        }
     }
 
     fn pause(&mut self, error: &io::Error) -> Instant {
@@ -159,18 +175,22 @@ impl Acceptor {
             tracing::warn!(%error, "accepting pauses; raise the limit of open files (ulimit -n, LimitNOFILE)");
         }
         if self.reserve.take().is_some()
-            && let Ok((mut conn, _)) = self.listener.accept()
+            && let Ok((conn, _)) = self.listener.accept()
         {
             self.control.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            // Best effort: the socket is fresh, so a short answer fits or the peer is gone. Closing it with its request
-            // unread would reset it, so that is read first.
-            let _ = conn.read(&mut [0; 2048]);
-            let _ = conn.write(&handshake::refusal(503, "Service Unavailable"));
-            let _ = conn.shutdown(Shutdown::Write);
+            turn_away(conn, 503, "Service Unavailable");
         }
         self.reserve = reserve();
         now + PAUSE
     }
+}
+
+/// Answers and closes. Best effort: the socket is fresh, so a short answer fits or the peer is gone. Closing it with its
+/// request unread would reset it, so that is read first.
+fn turn_away(mut conn: mio::net::TcpStream, status: u16, why: &str) {
+    let _ = conn.read(&mut [0; 2048]);
+    let _ = conn.write(&handshake::refusal(status, why));
+    let _ = conn.shutdown(Shutdown::Write);
 }
 
 fn reserve() -> Option<File> {

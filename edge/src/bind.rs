@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use roost_edge_core::config::ConfigError;
+use roost_edge_core::driver::Driver;
 use roost_edge_core::{ShardConfig, ShardMetrics};
 
 use crate::accept::{self, Acceptor, Shards};
-use crate::config::{DriverKind, EdgeConfig};
-use crate::driver::poll::PollDriver;
+use crate::address::Gate;
+use crate::config::EdgeConfig;
+use crate::driver::{Conn, Drivers, NoDrivers, Unfit};
 use crate::handle::{EdgeHandle, Inner};
 use crate::inbox::Inbox;
 use crate::metrics::LoopMetrics;
@@ -45,6 +47,9 @@ pub enum BindError {
         /// The address of the settings.
         addr: SocketAddr,
     },
+    /// The driver that was asked for cannot run here.
+    #[error("driver uring: {0}; or choose another driver: auto, poll")]
+    Driver(#[source] Unfit),
     /// Anything else the system refused.
     #[error("cannot listen on {addr}: {source}")]
     Io {
@@ -75,18 +80,22 @@ impl Edge {
     pub fn bind(config: EdgeConfig) -> Result<Bound, BindError> {
         config.check()?;
         let addr = config.listen;
-        Self::build(config).map_err(|source| BindError::new(addr, source))
+        Self::build(config).map_err(|error| match error {
+            NoDrivers::Unfit(unfit) => BindError::Driver(unfit),
+            NoDrivers::Io(source) => BindError::new(addr, source),
+        })
     }
 
-    fn build(config: EdgeConfig) -> io::Result<Bound> {
+    fn build(config: EdgeConfig) -> Result<Bound, NoDrivers> {
         let listener = accept::listen(config.listen)?;
         let local_addr = listener.local_addr()?;
-        let acceptor = Acceptor::new(listener)?;
-        let (mut inboxes, mut metrics, mut drivers) = (Vec::new(), Vec::new(), Vec::new());
-        for shard in 0..config.shard_count() {
-            let DriverKind::Poll = config.driver;
-            let (driver, waker) = PollDriver::new(shard)?;
-            drivers.push(driver);
+        let acceptor = {
+            let exempt = config.addresses_exempt.clone();
+            Acceptor::new(listener, Gate::new(config.connections_per_address_max, exempt, config.descriptors_max))?
+        };
+        let (drivers, wakers) = Drivers::new(config.driver, config.shard_count())?;
+        let (mut inboxes, mut metrics) = (Vec::new(), Vec::new());
+        for waker in wakers {
             inboxes.push(Inbox::new(waker, config.mailbox_items_max));
             metrics.push((Arc::new(ShardMetrics::default()), Arc::new(LoopMetrics::default())));
         }
@@ -100,7 +109,7 @@ impl Edge {
 pub struct Bound {
     handle: EdgeHandle,
     acceptor: Acceptor,
-    drivers: Vec<PollDriver>,
+    drivers: Drivers,
     config: Arc<ShardConfig>,
 }
 
@@ -121,28 +130,27 @@ impl Bound {
     ///
     /// # Errors
     /// A thread could not be started; those that were are ended.
-    #[expect(clippy::needless_pass_by_value, reason = "both are handed over: the threads hold them")]
     pub fn start<U: Upstream, H: HttpService>(self, upstream: Arc<U>, http: Arc<H>) -> io::Result<Running> {
         let mut running = Running { handle: self.handle, threads: Vec::new() };
         let inner = running.handle.inner.clone();
-        let parts = self.drivers.into_iter().zip(&inner.inboxes).zip(&inner.metrics);
-        for (number, ((driver, inbox), (shard_metrics, metrics))) in (0_u16..).zip(parts) {
-            let setup = Setup {
-                config: self.config.clone(),
-                inbox: inbox.clone(),
-                upstream: upstream.clone(),
-                http: http.clone(),
-                shard_metrics: shard_metrics.clone(),
-                metrics: metrics.clone(),
-            };
-            let shard = ShardLoop::new(driver, number, setup);
-            running.spawn(format!("roost-shard-{number}"), move || run_shard(shard))?;
+        let ends = Ends { config: self.config, upstream, http };
+        match self.drivers {
+            Drivers::Poll(drivers) => running.shards(drivers, &ends)?,
+            #[cfg(target_os = "linux")]
+            Drivers::Uring(drivers) => running.shards(drivers, &ends)?,
         }
         let shards = inner.inboxes.iter().zip(&inner.metrics);
         let shards = Shards::new(shards.map(|(inbox, metrics)| (inbox.clone(), metrics.1.clone())));
         running.spawn("roost-accept".into(), move || self.acceptor.run(shards))?;
         Ok(running)
     }
+}
+
+/// What all shards share.
+struct Ends<U, H> {
+    config: Arc<ShardConfig>,
+    upstream: Arc<U>,
+    http: Arc<H>,
 }
 
 /// A running edge.
@@ -170,6 +178,30 @@ impl Running {
                 tracing::error!("a thread of the edge panicked");
             }
         }
+    }
+
+    /// Starts a thread for each driver.
+    fn shards<D, U, H>(&mut self, drivers: Vec<D>, ends: &Ends<U, H>) -> io::Result<()>
+    where
+        D: Driver<Conn = Conn> + Send + 'static,
+        U: Upstream,
+        H: HttpService,
+    {
+        let inner = self.handle.inner.clone();
+        let parts = drivers.into_iter().zip(&inner.inboxes).zip(&inner.metrics);
+        for (number, ((driver, inbox), (shard_metrics, metrics))) in (0_u16..).zip(parts) {
+            let setup = Setup {
+                config: ends.config.clone(),
+                inbox: inbox.clone(),
+                upstream: ends.upstream.clone(),
+                http: ends.http.clone(),
+                shard_metrics: shard_metrics.clone(),
+                metrics: metrics.clone(),
+            };
+            let shard = ShardLoop::new(driver, number, setup);
+            self.spawn(format!("roost-shard-{number}"), move || run_shard(shard))?;
+        }
+        Ok(())
     }
 
     fn spawn(&mut self, name: String, body: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

@@ -6,6 +6,8 @@ use roost_edge_core::ShardConfig;
 use roost_edge_core::config::ConfigError;
 use roost_wire::link::SessionKey;
 
+use crate::Subnet;
+
 /// Settings of an edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeConfig {
@@ -15,6 +17,16 @@ pub struct EdgeConfig {
     pub shards: usize,
     /// Connections of the whole edge; shared out evenly, it overrides `shard.connections_max`.
     pub connections_max: usize,
+    /// Connections of the whole edge that have not sent CONNECT; shared out evenly, it overrides
+    /// `shard.unauthenticated_max`.
+    pub unauthenticated_max: usize,
+    /// Connections from one address (IPv6: from one /64) above which a further one gets 429. 0: no limit.
+    pub connections_per_address_max: usize,
+    /// Addresses without such a limit: proxies, and whoever brings many people.
+    pub addresses_exempt: Vec<Subnet>,
+    /// Descriptors that connections may have, those that are refused or closing included; above it accepting pauses.
+    /// The process needs more, for everything else it opens.
+    pub descriptors_max: usize,
     /// Items in one shard's mailbox above which pushes are dropped and sessions told to sync.
     pub mailbox_items_max: usize,
     /// What moves the bytes.
@@ -27,9 +39,25 @@ pub struct EdgeConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverKind {
-    /// Readiness: epoll or kqueue.
+    /// io_uring where the kernel allows all it needs, readiness elsewhere.
     #[default]
+    Auto,
+    /// Completion: io_uring. Where it cannot be, the edge does not start.
+    Uring,
+    /// Readiness: epoll or kqueue.
     Poll,
+}
+
+impl DriverKind {
+    /// As it is written in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Poll => "poll",
+        }
+    }
 }
 
 impl Default for EdgeConfig {
@@ -39,6 +67,10 @@ impl Default for EdgeConfig {
             listen: (Ipv4Addr::LOCALHOST, 8080).into(),
             shards: 0,
             connections_max: shard.connections_max,
+            unauthenticated_max: shard.unauthenticated_max,
+            connections_per_address_max: 1000,
+            addresses_exempt: Subnet::loopback(),
+            descriptors_max: usize::MAX,
             mailbox_items_max: 65_536,
             driver: DriverKind::default(),
             shard,
@@ -59,6 +91,12 @@ impl EdgeConfig {
         if self.connections_max == 0 {
             return error("connections_max", "must be at least 1");
         }
+        if self.unauthenticated_max == 0 {
+            return error("unauthenticated_max", "must be at least 1");
+        }
+        if self.descriptors_max == 0 {
+            return error("descriptors_max", "must be at least 1");
+        }
         self.clone().into_shard().check()
     }
 
@@ -72,8 +110,9 @@ impl EdgeConfig {
 
     /// The settings of each shard, with its share of the connections.
     pub(crate) fn into_shard(self) -> ShardConfig {
-        let connections_max = self.connections_max.div_ceil(self.shard_count().into());
-        ShardConfig { connections_max, ..self.shard }
+        let shards = self.shard_count().into();
+        let connections_max = self.connections_max.div_ceil(shards);
+        ShardConfig { connections_max, unauthenticated_max: self.unauthenticated_max.div_ceil(shards), ..self.shard }
     }
 }
 

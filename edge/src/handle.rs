@@ -1,7 +1,7 @@
 //! The edge as the rest of the node sees it.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use roost_edge_core::ShardMetrics;
 use roost_wire::link::Down;
 
 use crate::accept::Control;
+use crate::driver::poll::Conn;
 use crate::inbox::Inbox;
 use crate::metrics::{EdgeSnapshot, LoopMetrics};
 
@@ -21,7 +22,7 @@ pub struct EdgeHandle {
 
 pub(crate) struct Inner {
     pub(crate) local_addr: SocketAddr,
-    pub(crate) inboxes: Vec<Inbox<TcpStream>>,
+    pub(crate) inboxes: Vec<Inbox<Conn>>,
     pub(crate) metrics: Vec<(Arc<ShardMetrics>, Arc<LoopMetrics>)>,
     pub(crate) accept: Arc<Control>,
 }

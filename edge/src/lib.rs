@@ -11,9 +11,9 @@
 //! - threads share mailboxes and counters, nothing else.
 //!
 //! Absent on purpose: what a message means, storage, an async runtime on the way of a message.
-#![forbid(unsafe_code)]
 
 mod accept;
+mod address;
 mod bind;
 mod bridge;
 mod config;
@@ -22,9 +22,13 @@ mod handle;
 mod inbox;
 mod mailbox;
 pub mod metrics;
+#[cfg(all(test, roost_model))]
+mod models;
 mod run;
+mod sync;
 mod upstream;
 
+pub use address::{Address, NoSubnet, Permit, Subnet};
 pub use bind::{BindError, Bound, Edge, Running};
 pub use bridge::HttpIo;
 pub use config::{DriverKind, EdgeConfig};

@@ -86,10 +86,13 @@ struct Side<C> {
     due: Vec<SessionKey>,
     /// Whose transport ended: their links go once what they received is passed on.
     over: Vec<SessionKey>,
+    /// Writes that took bytes in this turn.
+    writes: u64,
 }
 
 impl<C> Side<C> {
     fn wrote(&mut self, key: SessionKey, n: usize) {
+        self.writes += 1;
         self.shard.sent(key, n, self.now);
         if !self.links.is_empty()
             && let Some(link) = self.links.get(&key)
@@ -120,7 +123,9 @@ impl<C> Sink for Side<C> {
 
     fn sent(&mut self, key: SessionKey, n: usize) {
         self.wrote(key, n);
-        self.due.push(key);
+        if self.shard.outbound(key).is_some_and(|outbound| !outbound.is_empty()) {
+            self.due.push(key);
+        }
     }
 
     fn writable(&mut self, key: SessionKey) {
@@ -145,7 +150,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         let Setup { config, inbox, upstream, http, shard_metrics, metrics } = setup;
         let now = driver.now();
         let shard = Shard::new(config, shard, shard_metrics, now, driver.unix_ms());
-        let side = Side { shard, now, links: HashMap::new(), arrivals: Vec::new(), due: Vec::new(), over: Vec::new() };
+        let side = Side { shard, now, links: HashMap::new(), arrivals: Vec::new(), due: Vec::new(), over: Vec::new(), writes: 0 };
         let (items, ups) = (VecDeque::new(), Vec::new());
         let wall_clock_at = now + WALL_CLOCK_EVERY;
         Self { driver, side, inbox, items, ups, upstream, http, metrics, wall_clock_at, more: false, stop_at: None }
@@ -171,6 +176,10 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         more |= self.side.shard.turn(began);
         self.write_due();
         self.obey();
+        self.driver.flush(&mut self.side);
+        // What became of it may be the end of a connection, or more to write: that waits for the next turn.
+        self.obey();
+        self.metrics.wrote(std::mem::take(&mut self.side.writes));
         self.more = more || !self.side.due.is_empty();
         self.submit();
         let now = self.driver.now();
@@ -282,10 +291,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
             }
             match self.driver.write(key, outbound) {
                 Ok(0) => return,
-                Ok(n) => {
-                    self.metrics.wrote();
-                    self.side.wrote(key, n);
-                }
+                Ok(n) => self.side.wrote(key, n),
                 Err(_) => return self.side.ended(key, End::Error),
             }
         }

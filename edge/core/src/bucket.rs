@@ -34,6 +34,18 @@ impl Bucket {
         self.full_at_us = full_at + rate.interval_us;
         Ok(())
     }
+
+    /// Takes `tokens` for what cannot be refused any more, and returns the debt: for how many microseconds nothing
+    /// further should be taken. 0: there were enough.
+    pub(crate) fn spend(&mut self, rate: Rate, now_us: u64, tokens: u64) -> u64 {
+        self.full_at_us = self.full_at_us.max(now_us).saturating_add(tokens.saturating_mul(rate.interval_us));
+        self.debt_us(rate, now_us)
+    }
+
+    /// The debt that is left.
+    pub(crate) fn debt_us(&self, rate: Rate, now_us: u64) -> u64 {
+        self.full_at_us.saturating_sub(now_us).saturating_sub(rate.burst.saturating_mul(rate.interval_us))
+    }
 }
 
 #[cfg(test)]
@@ -52,6 +64,18 @@ mod tests {
         // A long pause earns the burst, not more.
         let took = (0..9).filter(|_| bucket.take(rate, 1 << 40).is_ok()).count();
         assert_eq!(took, 3);
+    }
+
+    #[test]
+    fn what_is_spent_above_the_burst_is_a_debt_that_time_pays() {
+        let rate = Rate::new(100, 5).unwrap();
+        let mut bucket = Bucket::default();
+        assert_eq!(bucket.spend(rate, 1_000, 5), 0);
+        assert_eq!(bucket.spend(rate, 1_000, 3), 30_000);
+        assert_eq!(bucket.debt_us(rate, 11_000), 20_000);
+        assert_eq!(bucket.debt_us(rate, 31_000), 0);
+        // Nothing overflows, whatever is asked for.
+        assert_eq!(bucket.spend(rate, 31_000, u64::MAX), u64::MAX - 31_000 - 50_000);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use roost_wire::limits;
 
+/// Path of upgrades whose messages are sent back, if [`ShardConfig::bench_paths`] is set.
+pub const ECHO_PATH: &str = "/echo";
+
 /// Settings of a shard; all shards of a node have the same. The default is what `roost_wire::limits` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardConfig {
@@ -13,8 +16,15 @@ pub struct ShardConfig {
     pub ws_path: String,
     /// Which web pages may open a session.
     pub origins: OriginPolicy,
+    /// Whether to agree on permessage-deflate (RFC 7692) with clients that offer it.
+    pub compression: bool,
+    /// Whether [`ECHO_PATH`] is there: for conformance tests and benchmarks only. Anybody may use it, at any rate.
+    pub bench_paths: bool,
     /// Connections this shard holds; above it a connection is refused.
     pub connections_max: usize,
+    /// Connections this shard holds that have not sent CONNECT, requests that are not answered included. Above it the
+    /// oldest of them is let go for each new one: who means well is through in a moment.
+    pub unauthenticated_max: usize,
     /// Largest WebSocket message a client may send, header not counted.
     pub frame_bytes_max: usize,
     /// Bytes queued to one session above which pushes are held back.
@@ -31,8 +41,18 @@ pub struct ShardConfig {
     pub sends_per_second: u32,
     /// How many of them at once after a pause. At least 1.
     pub sends_burst: u32,
+    /// Frames of one session per second in the long run, whatever they hold; a ping counts as
+    /// [`limits::PING_FRAMES`] of them and 4 KiB received as one more. Above it the session is not read until it has
+    /// waited, and [`limits::FLOOD_DEBT_MS`] above it it is closed with 4504. 0: no limit.
+    pub frames_per_second: u32,
+    /// How many of them at once after a pause. At least 1.
+    pub frames_burst: u32,
     /// A connection must have sent its request head this soon, else it gets 408.
     pub head_within: Duration,
+    /// A request for the HTTP service must be whole, and its answer begun, this soon after its head, else it gets 408.
+    pub request_within: Duration,
+    /// A WebSocket message must be complete this soon after its first byte, else close 4005.
+    pub message_within: Duration,
     /// CONNECT must come this soon after the upgrade, else close 4003.
     pub connect_within: Duration,
     /// How often a client shows a sign of life; told in WELCOME.
@@ -63,7 +83,10 @@ impl Default for ShardConfig {
             node: "roost".into(),
             ws_path: "/ws".into(),
             origins: OriginPolicy::SameHost,
+            compression: false,
+            bench_paths: false,
             connections_max: 1_000_000,
+            unauthenticated_max: 20_000,
             frame_bytes_max: limits::FRAME_BYTES_MAX,
             outbound_bytes_max: limits::OUTBOUND_BYTES_MAX,
             outbound_frames_max: limits::OUTBOUND_FRAMES_MAX,
@@ -72,7 +95,11 @@ impl Default for ShardConfig {
             commands_in_flight_max: limits::COMMANDS_IN_FLIGHT_MAX,
             sends_per_second: limits::SENDS_PER_SECOND,
             sends_burst: limits::SENDS_BURST,
+            frames_per_second: limits::FRAMES_PER_SECOND,
+            frames_burst: limits::FRAMES_BURST,
             head_within: Duration::from_millis(limits::HEAD_WITHIN_MS.into()),
+            request_within: Duration::from_millis(limits::REQUEST_WITHIN_MS.into()),
+            message_within: Duration::from_millis(limits::MESSAGE_WITHIN_MS.into()),
             connect_within: Duration::from_millis(limits::CONNECT_WITHIN_MS.into()),
             heartbeat: Duration::from_millis(limits::HEARTBEAT_MS.into()),
             heartbeats_missed_max: limits::HEARTBEATS_MISSED_MAX,
@@ -142,7 +169,11 @@ impl ShardConfig {
             ("reply_bytes_max", self.reply_bytes_max >= self.outbound_bytes_max, "must be at least outbound_bytes_max"),
             ("commands_in_flight_max", self.commands_in_flight_max >= 1, "must be at least 1"),
             ("commands_in_flight_max", self.commands_in_flight_max <= u16::MAX.into(), "must be at most 65535"),
+            ("unauthenticated_max", self.unauthenticated_max >= 1, "must be at least 1"),
             ("sends_burst", self.sends_burst >= 1, "must be at least 1"),
+            ("frames_burst", self.frames_burst >= 1, "must be at least 1"),
+            ("request_within", !self.request_within.is_zero(), "must be above 0"),
+            ("message_within", !self.message_within.is_zero(), "must be above 0"),
             ("head_within", !self.head_within.is_zero(), "must be above 0"),
             ("connect_within", !self.connect_within.is_zero(), "must be above 0"),
             ("heartbeat", self.heartbeat >= Duration::from_millis(100), "must be at least 100 ms"),

@@ -59,6 +59,13 @@ pub trait Driver {
     /// The transport failed and was let go; [`Sink::ended`] does not follow.
     fn write(&mut self, key: SessionKey, outbound: &Outbound) -> io::Result<usize>;
 
+    /// Starts the sends for which [`Driver::write`] said "later", all with one call of the kernel where it can, and
+    /// tells `sink` what came of them. To be called when there is nothing more to write, at the end of a turn; what is
+    /// not flushed starts with the next [`Driver::wait`]. A driver that writes at once has nothing to do here.
+    fn flush<S: Sink<Conn = Self::Conn>>(&mut self, sink: &mut S) {
+        let _ = sink;
+    }
+
     /// Stops reading from `key`.
     fn pause(&mut self, key: SessionKey);
 

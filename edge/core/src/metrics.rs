@@ -60,8 +60,18 @@ counters! {
     refused_head_malformed,
     /// Upgrades refused with 403: the page's origin is not let in.
     refused_origin,
+    /// Requests refused with 408: not whole in time.
+    refused_request_late,
+    /// Connections let go before CONNECT because too many had not sent theirs.
+    refused_unauthenticated,
+    /// Connections that began without being a session.
+    unauthenticated_opened,
+    /// Connections that ended, were answered or sent CONNECT.
+    unauthenticated_closed,
     /// Upgrades answered with 101.
     upgrades,
+    /// Of these, those that agreed on permessage-deflate.
+    upgrades_deflate,
     /// Connections handed to the HTTP service.
     http_opened,
     /// Sessions that the router accepted.
@@ -88,6 +98,8 @@ counters! {
     closed_connect_late,
     /// WebSockets closed with 4004.
     closed_overloaded,
+    /// WebSockets closed with 4005.
+    closed_message_late,
     /// WebSockets closed with 4010.
     closed_slow,
     /// WebSockets closed with 4500 or 4501.
@@ -96,6 +108,8 @@ counters! {
     closed_bad_frames,
     /// WebSockets closed with 4503.
     closed_replaced,
+    /// WebSockets closed with 4504.
+    closed_flood,
     /// Bytes read.
     bytes_in,
     /// Bytes written.
@@ -122,6 +136,14 @@ counters! {
     in_flight_refused,
     /// Replies that became 401 because the session leaves too much unread.
     replies_refused,
+    /// Bytes that came out of compressed messages.
+    inflated_bytes,
+    /// WebSockets closed with 1009 because a compressed message inflates beyond the limit.
+    inflations_refused,
+    /// Messages compressed for one session; those of a fan-out are compressed once and not counted.
+    messages_deflated,
+    /// Bytes that compressing them saved.
+    deflate_bytes_saved,
     /// Fan-outs begun: one per envelope.
     fanouts,
     /// Pushes queued: one per envelope and session.
@@ -156,6 +178,8 @@ counters! {
     pauses,
     /// Times it was resumed.
     resumes,
+    /// Times a session was not read for a while because it sent too many frames.
+    throttles,
 }
 
 impl ShardMetrics {
@@ -175,6 +199,8 @@ impl ShardMetrics {
             CloseCode::Unauthenticated | CloseCode::Forbidden => self.closed_unauthenticated(1),
             CloseCode::TooManyErrors => self.closed_bad_frames(1),
             CloseCode::Replaced => self.closed_replaced(1),
+            CloseCode::MessageLate => self.closed_message_late(1),
+            CloseCode::Flood => self.closed_flood(1),
             _ => self.closed_internal(1),
         }
     }

@@ -5,7 +5,8 @@
 
 use std::net::SocketAddr;
 
-use roost_wire::ws::{Decoder, Side};
+use roost_wire::limits::{CONNECT_BYTES_MAX, ECHO_MESSAGE_BYTES_MAX};
+use roost_wire::ws::{Decoder, Deflate, Side};
 use roost_wire::{Encoding, UserId};
 
 use crate::ShardConfig;
@@ -29,8 +30,10 @@ pub(crate) struct Connection {
     pub(crate) progress: Tick,
     /// `Effect::Write` waits to be polled.
     pub(crate) write_wanted: bool,
-    /// The driver was told not to read.
+    /// Too much is queued or untaken: the driver was told not to read. A session may be held up by its own rate beside.
     pub(crate) paused: bool,
+    /// It counts among those that are no session yet and have not said who they are.
+    pub(crate) stranger: bool,
 }
 
 /// What an idle session costs in user space, beside its topics: a slot and a timer. The target is 250 B.
@@ -62,6 +65,8 @@ pub(crate) struct Http {
     pub(crate) untaken_bytes: usize,
     /// The peer will send nothing more.
     pub(crate) half_closed: bool,
+    /// The answer has begun.
+    pub(crate) answered: bool,
     /// It is done: the connection closes once the queue is written.
     pub(crate) done: bool,
 }
@@ -73,21 +78,39 @@ pub(crate) struct Session {
     pub(crate) phase: Phase,
     pub(crate) joined: Option<Box<Joined>>,
     pub(crate) sends: Bucket,
+    /// What it may send of anything.
+    pub(crate) frames: Bucket,
+    /// It sent too much and is not read until then; `NEVER` while it is read.
+    pub(crate) throttled_until: Tick,
+    /// When the message that is half received must be complete; `NEVER` if none is.
+    pub(crate) message_by: Tick,
     pub(crate) commands_in_flight: u16,
     pub(crate) bad_frames: u8,
     pub(crate) encoding: Encoding,
+    /// What it may be sent, and may send, compressed.
+    pub(crate) deflate: Option<Deflate>,
     /// Durable pushes are held back; CHANGED is due once the queue has drained.
     pub(crate) behind: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// CONNECT has not come. Keeps the token of the upgrade's `Authorization`.
-    AwaitConnect { bearer: Option<Box<str>> },
+    /// CONNECT has not come.
+    AwaitConnect(Box<Caller>),
     /// The router has CONNECT.
     Authorizing,
     /// The router accepted it.
     Live(UserId),
+    /// The router knows nothing of it: what comes is sent back.
+    Echo,
+}
+
+/// What CONNECT is handed on with.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: SocketAddr,
+    /// The token of the upgrade's `Authorization`.
+    pub(crate) bearer: Option<Box<str>>,
 }
 
 /// Our last bytes are queued.
@@ -111,6 +134,7 @@ impl Connection {
             progress: now,
             write_wanted: false,
             paused: false,
+            stranger: true,
         }
     }
 
@@ -142,13 +166,27 @@ impl Connection {
         match &self.stage {
             Stage::Dead => NEVER,
             Stage::Head(_) | Stage::Closing(_) => self.until,
+            Stage::Http(http) if !http.answered => self.until,
             Stage::Http(_) if self.outbound.is_empty() => NEVER,
             Stage::Http(_) => self.stalled(times),
-            Stage::Session(session) => match session.phase {
-                Phase::AwaitConnect { .. } | Phase::Authorizing => self.until,
-                Phase::Live(_) => self.until.min(self.stalled(times)).min(self.silent(times)),
-            },
+            Stage::Session(session) => {
+                let due = match session.phase {
+                    Phase::AwaitConnect(_) | Phase::Authorizing => self.until,
+                    Phase::Live(_) | Phase::Echo => self.until.min(self.stalled(times)).min(self.silent(times)),
+                };
+                due.min(session.throttled_until).min(self.message_late())
+            }
         }
+    }
+
+    /// Whether its bytes are left unread.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.paused || self.session().is_some_and(Session::is_throttled)
+    }
+
+    /// When a half received message is given up; `NEVER` if there is none, or while it is us who do not read.
+    pub(crate) fn message_late(&self) -> Tick {
+        if self.is_unread() { NEVER } else { self.session().map_or(NEVER, |session| session.message_by) }
     }
 
     /// When a reader that takes nothing is given up; `NEVER` while it owes nothing.
@@ -162,22 +200,43 @@ impl Connection {
 
     /// When a silent session is given up; `NEVER` while it is us who do not read.
     pub(crate) fn silent(&self, times: &Times) -> Tick {
-        if self.paused { NEVER } else { self.heard.saturating_add(times.silence) }
+        if self.is_unread() { NEVER } else { self.heard.saturating_add(times.silence) }
     }
 }
 
 impl Session {
-    pub(crate) fn new(config: &ShardConfig, encoding: Encoding, bearer: Option<Box<str>>) -> Self {
+    pub(crate) fn new(config: &ShardConfig, encoding: Encoding, deflate: Option<Deflate>, caller: Caller) -> Self {
         Self {
-            decoder: Decoder::new(Side::Server, config.frame_bytes_max),
-            phase: Phase::AwaitConnect { bearer },
+            decoder: decoder(deflate, config.frame_bytes_max.min(CONNECT_BYTES_MAX)),
+            phase: Phase::AwaitConnect(Box::new(caller)),
             joined: None,
             sends: Bucket::default(),
+            frames: Bucket::default(),
+            throttled_until: NEVER,
+            message_by: NEVER,
             commands_in_flight: 0,
             bad_frames: 0,
             encoding,
+            deflate,
             behind: false,
         }
+    }
+
+    /// One whose messages are sent back.
+    pub(crate) fn echo(config: &ShardConfig, deflate: Option<Deflate>, caller: Caller) -> Self {
+        Self {
+            decoder: decoder(deflate, ECHO_MESSAGE_BYTES_MAX),
+            phase: Phase::Echo,
+            ..Self::new(config, Encoding::Json, deflate, caller)
+        }
+    }
+
+    pub(crate) fn is_echo(&self) -> bool {
+        matches!(self.phase, Phase::Echo)
+    }
+
+    pub(crate) fn is_throttled(&self) -> bool {
+        self.throttled_until != NEVER
     }
 
     pub(crate) fn user(&self) -> Option<&UserId> {
@@ -185,6 +244,13 @@ impl Session {
             Phase::Live(user) => Some(user),
             _ => None,
         }
+    }
+}
+
+fn decoder(deflate: Option<Deflate>, message_bytes_max: usize) -> Decoder {
+    match deflate {
+        Some(_) => Decoder::with_deflate(Side::Server, message_bytes_max),
+        None => Decoder::new(Side::Server, message_bytes_max),
     }
 }
 

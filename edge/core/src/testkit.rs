@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey, Up};
 use roost_wire::pb::{self, Frame};
-use roost_wire::ws::{Decoder, Event, MessageKind, Side, write_client_message};
+use roost_wire::ws::{Decoder, Event, Inflater, MessageKind, Side, write_client_message};
 use roost_wire::{CloseCode, ConvId, Encoding, FrameBody, UserId};
 
 use crate::{Effect, Shard, ShardConfig, ShardMetrics, ShardSnapshot};
@@ -28,8 +28,13 @@ pub(crate) fn peer() -> SocketAddr {
 
 /// An upgrade with further header lines.
 pub(crate) fn upgrade(more: &str) -> Vec<u8> {
+    upgrade_at("/ws", more)
+}
+
+/// The same at another path.
+pub(crate) fn upgrade_at(path: &str, more: &str) -> Vec<u8> {
     format!(
-        "GET /ws HTTP/1.1\r\nHost: chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: chat.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
     )
     .into_bytes()
@@ -243,11 +248,11 @@ impl Rig {
     }
 }
 
-/// What a server sent, as texts.
+/// What a server sent, as texts; compressed messages are inflated.
 pub(crate) fn show(bytes: &[u8]) -> Vec<String> {
-    let mut decoder = Decoder::new(Side::Client, 16 << 20);
+    let (mut decoder, mut inflater) = (Decoder::with_deflate(Side::Client, 16 << 20), Inflater::new());
     let (mut bytes, mut at, mut seen) = (bytes.to_vec(), 0, Vec::new());
-    while let Some(event) = decoder.next(&mut bytes, &mut at).expect("we obey RFC 6455") {
+    while let Some(event) = decoder.next_inflating(&mut bytes, &mut at, &mut inflater).expect("we obey RFC 6455") {
         seen.push(match event {
             Event::Message { kind: MessageKind::Text, payload } => String::from_utf8_lossy(payload).into_owned(),
             Event::Message { kind: MessageKind::Binary, mut payload } => {

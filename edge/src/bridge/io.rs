@@ -126,7 +126,7 @@ impl Drop for HttpIo {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(roost_model)))]
 mod tests {
     use std::future::poll_fn;
 

@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use roost_edge_core::HttpDown;
 use roost_wire::link::SessionKey;
+
+use crate::sync::Mutex;
 
 pub use self::io::HttpIo;
 

@@ -1,3 +1,15 @@
 //! What moves bytes. Each driver implements [`Driver`](roost_edge_core::driver::Driver).
 
+mod choice;
+mod conn;
+mod linger;
 pub mod poll;
+#[cfg(target_os = "linux")]
+mod table;
+#[cfg(target_os = "linux")]
+pub mod uring;
+
+pub(crate) use choice::{Drivers, NoDrivers};
+
+pub use choice::Unfit;
+pub use conn::Conn;

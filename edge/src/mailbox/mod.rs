@@ -6,14 +6,12 @@
 //! - at most `droppable_max` items stand in it when a droppable one is put in. What may not be dropped is bounded
 //!   elsewhere: replies by the commands in flight, connections by the descriptors, HTTP data by its windows.
 
-mod sync;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use roost_edge_core::driver::Wake;
 
-use self::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// Room that a mailbox keeps when it is empty, in items.
 const CAPACITY_KEPT: usize = 1024;
@@ -98,7 +96,7 @@ impl<T: Item> Mailbox<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(roost_model)))]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 

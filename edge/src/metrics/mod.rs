@@ -5,13 +5,13 @@
 pub mod names;
 
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use roost_edge_core::metrics::ShardSnapshot;
 
 use self::names::Name;
 use crate::handle::Inner;
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub(crate) struct AcceptMetrics {
     pub(crate) pauses: AtomicU64,
     pub(crate) errors: AtomicU64,
     pub(crate) refused: AtomicU64,
+    pub(crate) refused_address: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, count: u64) {
@@ -71,9 +72,9 @@ impl LoopMetrics {
         self.connections.store(connections as u64, Relaxed);
     }
 
-    /// A write took bytes.
-    pub(crate) fn wrote(&self) {
-        add(&self.writes, 1);
+    /// Writes took bytes.
+    pub(crate) fn wrote(&self, writes: u64) {
+        add(&self.writes, writes);
     }
 
     /// A connection was taken from the mailbox.
@@ -86,7 +87,7 @@ impl LoopMetrics {
         self.connections.load(Relaxed) + given.saturating_sub(self.taken.load(Relaxed))
     }
 
-    fn snapshot(&self, mailbox_dropped: u64) -> LoopSnapshot {
+    pub(crate) fn snapshot(&self, mailbox_dropped: u64) -> LoopSnapshot {
         LoopSnapshot {
             turns: self.turns.load(Relaxed),
             turns_exhausted: self.turns_exhausted.load(Relaxed),
@@ -110,6 +111,8 @@ pub struct EdgeSnapshot {
     pub accept_errors: u64,
     /// Connections refused because no descriptor was left.
     pub accept_refused: u64,
+    /// Connections refused because too many of their address are open.
+    pub accept_refused_address: u64,
 }
 
 /// One line of a metrics page.
@@ -140,6 +143,7 @@ impl EdgeSnapshot {
             accept_pauses: accept.pauses.load(Relaxed),
             accept_errors: accept.errors.load(Relaxed),
             accept_refused: accept.refused.load(Relaxed),
+            accept_refused_address: accept.refused_address.load(Relaxed),
             ..Self::default()
         };
         for (shard, inbox) in inner.metrics.iter().zip(&inner.inboxes) {
@@ -165,11 +169,12 @@ impl EdgeSnapshot {
     /// Every metric, for a metrics page.
     pub fn iter(&self) -> impl Iterator<Item = Sample> {
         let borrowed = |(label, value)| (label, Cow::Borrowed(value));
-        let refused = (names::REFUSED, Some(("reason", "descriptors")), self.accept_refused);
+        let refused = [("descriptors", self.accept_refused), ("address", self.accept_refused_address)]
+            .map(|(reason, value)| (names::REFUSED, Some(("reason", reason)), value));
         let summed = names::SUMMED.iter().flat_map(move |&(name, label, value)| {
             // The acceptor's own refusals stand with the others of their name.
             let first = (name == names::REFUSED && label == Some(("reason", "full"))).then_some(refused);
-            first.into_iter().chain([(name, label, value(&self.total))])
+            first.into_iter().flatten().chain([(name, label, value(&self.total))])
         });
         let accept =
             [(names::ACCEPT_PAUSES, None, self.accept_pauses), (names::ACCEPT_ERRORS, None, self.accept_errors)];

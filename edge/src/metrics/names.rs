@@ -31,8 +31,31 @@ pub const CONNECTIONS_OPENED: Name = counter("roost_connections_opened_total", "
 pub const CONNECTIONS_CLOSED: Name = counter("roost_connections_closed_total", "Connections ended.");
 /// Connections and requests refused, by reason.
 pub const REFUSED: Name = counter("roost_connections_refused_total", "Connections and requests refused.");
+/// Connections that have not sent CONNECT.
+pub const UNAUTHENTICATED: Name = gauge(
+    "roost_connections_unauthenticated",
+    "Connections that have not sent CONNECT, requests that are not answered included.",
+);
 /// Upgrades answered with 101.
 pub const UPGRADES: Name = counter("roost_upgrades_total", "Upgrades answered with 101.");
+/// Upgrades that agreed on permessage-deflate.
+pub const UPGRADES_DEFLATE: Name =
+    counter("roost_upgrades_deflate_total", "Upgrades that agreed on permessage-deflate.");
+/// Bytes that came out of compressed messages.
+pub const INFLATED_BYTES: Name = counter("roost_inflated_bytes_total", "Bytes that came out of compressed messages.");
+/// Compressed messages above the limit.
+pub const INFLATIONS_REFUSED: Name = counter(
+    "roost_inflations_refused_total",
+    "WebSockets closed because a compressed message inflates beyond the limit.",
+);
+/// Messages compressed for one session.
+pub const MESSAGES_DEFLATED: Name = counter(
+    "roost_messages_deflated_total",
+    "Messages compressed for one session; those of a fan-out are compressed once and not counted.",
+);
+/// Bytes that compressing them saved.
+pub const DEFLATE_BYTES_SAVED: Name =
+    counter("roost_deflate_saved_bytes_total", "Bytes that compressing messages for one session saved.");
 /// Connections handed to the HTTP service.
 pub const HTTP_OPENED: Name = counter("roost_http_streams_opened_total", "Connections handed to the HTTP service.");
 /// Sessions accepted and not ended.
@@ -93,6 +116,9 @@ pub const GOAWAYS: Name = counter("roost_goaways_total", "GOAWAYs queued.");
 pub const PAUSES: Name = counter("roost_read_pauses_total", "Times reading from a connection was paused.");
 /// Reading resumed.
 pub const RESUMES: Name = counter("roost_read_resumes_total", "Times reading from a connection was resumed.");
+/// Sessions not read for a while.
+pub const THROTTLES: Name =
+    counter("roost_throttles_total", "Times a session was not read for a while because it sent too many frames.");
 /// Turns of the shards' loops.
 pub const TURNS: Name = counter("roost_shard_turns_total", "Turns of a shard's loop.");
 /// Turns that left work over.
@@ -130,7 +156,15 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (REFUSED, reason("head_large"), |shard| shard.refused_head_large),
     (REFUSED, reason("head_malformed"), |shard| shard.refused_head_malformed),
     (REFUSED, reason("origin"), |shard| shard.refused_origin),
+    (REFUSED, reason("request_late"), |shard| shard.refused_request_late),
+    (REFUSED, reason("unauthenticated"), |shard| shard.refused_unauthenticated),
+    (UNAUTHENTICATED, None, |shard| shard.unauthenticated_opened.saturating_sub(shard.unauthenticated_closed)),
     (UPGRADES, None, |shard| shard.upgrades),
+    (UPGRADES_DEFLATE, None, |shard| shard.upgrades_deflate),
+    (INFLATED_BYTES, None, |shard| shard.inflated_bytes),
+    (INFLATIONS_REFUSED, None, |shard| shard.inflations_refused),
+    (MESSAGES_DEFLATED, None, |shard| shard.messages_deflated),
+    (DEFLATE_BYTES_SAVED, None, |shard| shard.deflate_bytes_saved),
     (HTTP_OPENED, None, |shard| shard.http_opened),
     (SESSIONS_OPEN, None, |shard| shard.sessions_opened.saturating_sub(shard.sessions_closed)),
     (SESSIONS_OPENED, None, |shard| shard.sessions_opened),
@@ -145,10 +179,12 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (CLOSES, reason("heartbeat"), |shard| shard.closed_heartbeat),
     (CLOSES, reason("connect_late"), |shard| shard.closed_connect_late),
     (CLOSES, reason("overloaded"), |shard| shard.closed_overloaded),
+    (CLOSES, reason("message_late"), |shard| shard.closed_message_late),
     (CLOSES, reason("slow"), |shard| shard.closed_slow),
     (CLOSES, reason("unauthenticated"), |shard| shard.closed_unauthenticated),
     (CLOSES, reason("bad_frames"), |shard| shard.closed_bad_frames),
     (CLOSES, reason("replaced"), |shard| shard.closed_replaced),
+    (CLOSES, reason("flood"), |shard| shard.closed_flood),
     (BYTES_IN, None, |shard| shard.bytes_in),
     (BYTES_OUT, None, |shard| shard.bytes_out),
     (FRAMES_IN, None, |shard| shard.frames_in),
@@ -177,6 +213,7 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (GOAWAYS, None, |shard| shard.goaways),
     (PAUSES, None, |shard| shard.pauses),
     (RESUMES, None, |shard| shard.resumes),
+    (THROTTLES, None, |shard| shard.throttles),
 ];
 
 /// What is told per shard.

@@ -143,15 +143,43 @@ impl<H: Harness> Bench<H> {
 
     /// Writes until nothing is queued or the driver takes no more.
     pub(crate) fn write(&mut self, key: SessionKey) -> io::Result<()> {
-        while let Some(outbound) = self.shard.outbound(key).filter(|outbound| !outbound.is_empty()) {
-            let n = self.driver.write(key, outbound)?;
-            if n == 0 {
+        loop {
+            while let Some(outbound) = self.shard.outbound(key).filter(|outbound| !outbound.is_empty()) {
+                let n = self.driver.write(key, outbound)?;
+                if n == 0 {
+                    break;
+                }
+                self.shard.sent(key, n, self.driver.now());
+            }
+            self.driver.flush(&mut self.heard);
+            if !self.note_sent() {
                 break;
             }
-            self.shard.sent(key, n, self.driver.now());
         }
         while self.shard.poll_effect().is_some() {}
         Ok(())
+    }
+
+    /// Offers what is queued to the driver once, and does not flush. Returns what was taken at once.
+    pub(crate) fn offer(&mut self, key: SessionKey) -> usize {
+        let n = self.driver.write(key, self.shard.outbound(key).expect("a live key")).expect("a live connection");
+        self.shard.sent(key, n, self.driver.now());
+        n
+    }
+
+    /// Ends the sends that were offered, and takes what has been sent off the queues.
+    pub(crate) fn flush(&mut self) {
+        self.driver.flush(&mut self.heard);
+        self.note_sent();
+    }
+
+    /// Takes what has been sent off the queues. True: there was something.
+    fn note_sent(&mut self) -> bool {
+        let sent = std::mem::take(&mut self.heard.sent);
+        for (key, n) in &sent {
+            self.shard.sent(*key, *n, self.driver.now());
+        }
+        !sent.is_empty()
     }
 
     /// Bytes queued to `key`.
@@ -200,6 +228,23 @@ impl<H: Harness> Bench<H> {
         let began: Instant = self.driver.now();
         work(self);
         self.driver.now() - began
+    }
+}
+
+/// Bytes that are spoilt when nobody holds them any more, as memory is that is used again.
+pub(crate) struct Spoilt(pub(crate) Vec<u8>);
+
+impl AsRef<[u8]> for Spoilt {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Spoilt {
+    fn drop(&mut self) {
+        self.0.fill(0xdd);
+        // What only a sanitizer would notice is to be seen in the bytes, so the memory stays.
+        std::mem::forget(std::mem::take(&mut self.0));
     }
 }
 

@@ -1,8 +1,8 @@
 //! What every driver must do, one function per rule. A driver joins by a [`harness::Harness`] and one line below.
 
 mod harness;
-mod poll;
 mod rules;
+mod sockets;
 
 /// Makes every rule a test of the driver behind `$harness`.
 macro_rules! conforms {
@@ -22,6 +22,9 @@ macro_rules! conforms {
             a_slot_used_again_hears_nothing_of_the_old_connection,
             closing_does_not_take_back_what_was_written,
             a_failed_write_lets_the_connection_go,
+            one_flush_sends_to_many_and_each_hears_its_own,
+            frames_live_until_they_are_sent,
+            a_send_that_outlives_its_connection_counts_for_nobody,
             a_refused_connection_hears_the_answer,
             the_waker_ends_the_sleep,
             a_sleep_without_events_ends_with_its_timeout,
@@ -35,4 +38,6 @@ macro_rules! conforms {
     };
 }
 
-conforms!(poll_driver, crate::poll::Sockets);
+conforms!(poll_driver, crate::sockets::Loopback<roost_edge::driver::poll::PollDriver>);
+#[cfg(target_os = "linux")]
+conforms!(uring_driver, crate::sockets::Loopback<roost_edge::driver::uring::UringDriver>);

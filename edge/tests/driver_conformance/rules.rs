@@ -7,7 +7,7 @@ use bytes::Bytes;
 use roost_edge_core::End;
 use roost_edge_core::driver::Driver;
 
-use crate::harness::{Bench, Harness, Peer, pattern};
+use crate::harness::{Bench, Harness, Peer, Spoilt, pattern};
 
 /// More than any buffer on the way holds.
 const MUCH: usize = 16 << 20;
@@ -244,6 +244,74 @@ pub(crate) fn a_failed_write_lets_the_connection_go<H: Harness>() {
     let failed = bench.write(key).is_err();
     bench.until("gone", |bench| bench.driver.connections() == 0);
     assert_ne!(failed, bench.heard.ended.contains_key(&key));
+}
+
+pub(crate) fn one_flush_sends_to_many_and_each_hears_its_own<H: Harness>() {
+    // More than one submission holds, some of them with several frames.
+    const MANY: usize = 300;
+    let mut bench = Bench::<H>::new();
+    let mut all: Vec<_> = (0..MANY).map(|_| bench.connect()).collect();
+    let shared = [Bytes::from(pattern(128)), Bytes::from(pattern(40_000)), Bytes::from_static(b"and")];
+    for round in 0..3 {
+        let mut wanted = Vec::new();
+        for (number, (key, _)) in all.iter().enumerate() {
+            let own = Bytes::from(format!("{number} in {round}"));
+            let frames: &[&Bytes] = match number % 4 {
+                0 => &[&shared[0]],
+                1 => &[&shared[0], &shared[2]],
+                2 => &[&own, &shared[2], &own],
+                _ => &[&shared[2], &shared[1], &own],
+            };
+            for frame in frames {
+                bench.queue_blindly(*key, Bytes::clone(frame));
+            }
+            bench.offer(*key);
+            wanted.push(frames.iter().flat_map(|frame| frame.to_vec()).collect::<Vec<_>>());
+        }
+        bench.flush();
+        for ((key, peer), wanted) in all.iter_mut().zip(wanted) {
+            // What did not go with the first send goes now.
+            bench.write(*key).expect("a live connection");
+            assert!(receive(&mut bench, peer, wanted.len()) == wanted);
+            assert_eq!(bench.queued_bytes(*key), 0);
+        }
+    }
+}
+
+pub(crate) fn frames_live_until_they_are_sent<H: Harness>() {
+    for len in [100, 5_000, 100_000] {
+        for frames in [1, 3] {
+            let mut bench = Bench::<H>::new();
+            let (key, mut peer) = bench.connect();
+            for _ in 0..frames {
+                bench.queue_blindly(key, Bytes::from_owner(Spoilt(pattern(len))));
+            }
+            bench.offer(key);
+            let wanted = pattern(len);
+            // Nobody else holds them now.
+            bench.forget(key);
+            bench.driver.flush(&mut bench.heard);
+            assert!(receive(&mut bench, &mut peer, len)[..len] == wanted, "{frames} of {len} bytes");
+        }
+    }
+}
+
+pub(crate) fn a_send_that_outlives_its_connection_counts_for_nobody<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (old, mut old_peer) = bench.connect();
+    bench.queue_blindly(old, Bytes::from_static(b"last words"));
+    bench.offer(old);
+    bench.driver.close(old);
+    bench.forget(old);
+    let (new, mut new_peer) = bench.connect();
+    assert_eq!(new.slot(), old.slot(), "the slot is used again");
+    bench.queue_blindly(new, Bytes::from_static(b"first words, and more of them"));
+    let queued = bench.queued_bytes(new);
+    bench.flush();
+    assert_eq!(bench.queued_bytes(new), queued, "nothing of it was offered");
+    bench.write(new).expect("a live connection");
+    assert_eq!(receive(&mut bench, &mut new_peer, queued), b"first words, and more of them");
+    assert_eq!(receive(&mut bench, &mut old_peer, 10), b"last words");
 }
 
 pub(crate) fn a_refused_connection_hears_the_answer<H: Harness>() {

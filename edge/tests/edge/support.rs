@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use roost_edge::{Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
+use roost_edge::{DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
 use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey, Up};
 use roost_wire::pb::{self, Frame};
 use roost_wire::ws::{self, Decoder, Event, Side};
@@ -124,7 +124,16 @@ pub(crate) struct Server {
 }
 
 pub(crate) fn config() -> EdgeConfig {
-    EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards: 2, ..EdgeConfig::default() }
+    EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards: 2, driver: driver(), ..EdgeConfig::default() }
+}
+
+/// The suite is run once with each driver: see `cargo xtask test`.
+fn driver() -> DriverKind {
+    match std::env::var("ROOST_DRIVER").as_deref() {
+        Ok("poll") => DriverKind::Poll,
+        Ok("uring") => DriverKind::Uring,
+        _ => DriverKind::Auto,
+    }
 }
 
 pub(crate) fn serve(config: EdgeConfig) -> Server {
@@ -215,6 +224,7 @@ impl Client {
                 self.input.extend_from_slice(&buf[..n]);
                 true
             }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => true,
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
             Err(error) => panic!("nothing came: {error}"),
         }

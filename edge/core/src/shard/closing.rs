@@ -5,7 +5,7 @@
 
 use bytes::BytesMut;
 use roost_wire::link::{SessionKey, Up};
-use roost_wire::ws::{Event, WsError, write_close};
+use roost_wire::ws::{WsError, write_close};
 use roost_wire::{CloseCode, UserId};
 
 use super::Shard;
@@ -26,11 +26,21 @@ impl Shard {
         }
     }
 
+    /// Ends a session that must cost nothing more: what it still sends is thrown away unseen, and its connection goes
+    /// as soon as the close frame is written.
+    pub(super) fn close_now(&mut self, key: SessionKey, code: CloseCode) {
+        if self.end_session(key).is_some() {
+            self.metrics.closed(code);
+            self.farewell(key, Closing::Heard, code.number(), code.text());
+        }
+    }
+
     /// The peer broke RFC 6455: nothing of it can be understood any more (§7.1.7).
     pub(super) fn fail(&mut self, key: SessionKey, error: WsError) {
         if self.end_session(key).is_some() {
             let code = error.close_code();
             self.metrics.closed(code);
+            self.metrics.inflations_refused(matches!(error, WsError::Inflated { .. }).into());
             self.farewell(key, Closing::Deaf, code.number(), code.text());
         }
     }
@@ -54,6 +64,7 @@ impl Shard {
     /// The last bytes are queued.
     pub(super) fn begin_closing(&mut self, key: SessionKey, closing: Closing) {
         let until = self.clock.tick_after(self.now, self.config.close_within);
+        self.known(key);
         let Some(conn) = self.slots.get_mut(key) else { return };
         conn.stage = Stage::Closing(closing);
         conn.until = until;
@@ -67,16 +78,11 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Closing(closing) = &mut conn.stage else { return };
         let Closing::Handshake(decoder) = closing else { return };
-        let mut at = 0;
-        loop {
-            match decoder.next(bytes, &mut at) {
-                Ok(Some(Event::Close(_))) => *closing = Closing::Heard,
-                Ok(Some(_)) => continue,
-                Ok(None) => return,
-                Err(_) => *closing = Closing::Deaf,
-            }
-            break;
-        }
+        *closing = match decoder.next_close(bytes, &mut 0) {
+            Ok(false) => return,
+            Ok(true) => Closing::Heard,
+            Err(_) => Closing::Deaf,
+        };
         if conn.outbound.is_empty() {
             self.closing_flushed(key);
         }
@@ -103,6 +109,7 @@ impl Shard {
     /// Asks the driver to let the connection go now.
     pub(super) fn let_go(&mut self, key: SessionKey) {
         self.end_session(key);
+        self.known(key);
         let Some(conn) = self.slots.get_mut(key) else { return };
         if conn.is_dead() {
             return;
@@ -141,6 +148,7 @@ impl Shard {
         if self.end_session(key).is_some() {
             self.metrics.closed_by_peer(1);
         }
+        self.known(key);
         let Some(conn) = self.slots.remove(key) else { return };
         self.wheel.disarm(key.slot());
         if matches!(&conn.stage, Stage::Http(http) if !http.done) {
@@ -153,8 +161,10 @@ impl Shard {
 
     /// Ends a session, but not its connection, which is deaf until told what it is. `None`: it is no session.
     fn end_session(&mut self, key: SessionKey) -> Option<Session> {
+        self.slots.get(key)?.session()?;
+        // Its end is to be heard.
+        self.end_throttle(key);
         let conn = self.slots.get_mut(key)?;
-        conn.session()?;
         let stage = std::mem::replace(&mut conn.stage, Stage::Closing(Closing::Deaf));
         let Stage::Session(mut session) = stage else { unreachable!("it was one a line ago") };
         if let Some(mut joined) = session.joined.take() {

@@ -221,6 +221,7 @@ impl Shard {
                     self.close(session, code);
                 }
             }
+            Down::Doubt => self.begin_doubt(),
             // Begun by `run_items`, which never hands it here.
             Down::Deliver { envelope, audience } => self.begin_job(envelope, audience),
         }
@@ -235,7 +236,7 @@ impl Shard {
             Some(Phase::Authorizing) => {}
             // Told twice: the session is what it is.
             Some(Phase::Live(_)) => return,
-            Some(Phase::AwaitConnect { .. }) | None => {
+            Some(Phase::AwaitConnect(_) | Phase::Echo) | None => {
                 self.gone(key, user);
                 return;
             }
@@ -244,6 +245,7 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Session(session) = &mut conn.stage else { return };
         session.phase = Phase::Live(user);
+        session.decoder.limit(self.config.frame_bytes_max);
         conn.until = until;
         self.live_sessions += 1;
         self.metrics.sessions_opened(1);

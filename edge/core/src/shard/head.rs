@@ -4,10 +4,13 @@ use bytes::{Bytes, BytesMut};
 use roost_wire::Encoding;
 use roost_wire::limits::HEAD_BYTES_MAX;
 use roost_wire::link::SessionKey;
-use roost_wire::ws::handshake::{HeadError, Request, Upgrade, parse_request, refusal, write_accept};
+use roost_wire::ws::Deflate;
+use roost_wire::ws::handshake::{HeadError, Request, Upgrade, parse_request, refusal, write_accept_deflate};
 
 use super::Shard;
-use crate::session::{Closing, Http, Session, Stage};
+use crate::clock::NEVER;
+use crate::config::ECHO_PATH;
+use crate::session::{Caller, Closing, Http, Session, Stage};
 use crate::{Effect, HttpDown, ShardMetrics};
 
 /// What to do with a connection after a look at its first bytes.
@@ -17,9 +20,17 @@ enum Verdict {
     /// A request for the HTTP service.
     Http,
     /// A session. `head_bytes` is the length of the head; frames follow it.
-    Upgrade { head_bytes: usize, accept: BytesMut, encoding: Encoding, bearer: Option<Box<str>> },
+    Upgrade { head_bytes: usize, accept: BytesMut, terms: Terms },
     /// Refused with this response, counted there.
     Refuse(BytesMut, fn(&ShardMetrics, u64)),
+}
+
+/// What a WebSocket is to be.
+struct Terms {
+    deflate: Option<Deflate>,
+    bearer: Option<Box<str>>,
+    /// `None`: no session, what comes is sent back.
+    encoding: Option<Encoding>,
 }
 
 impl Shard {
@@ -60,8 +71,8 @@ impl Shard {
                 count(&self.metrics, 1);
                 self.refuse_head(key, response);
             }
-            Verdict::Upgrade { head_bytes, accept, encoding, bearer } => {
-                self.upgrade(key, accept, encoding, bearer);
+            Verdict::Upgrade { head_bytes, accept, terms } => {
+                self.upgrade(key, accept, terms);
                 self.session_bytes(key, &mut bytes[head_bytes..]);
             }
         }
@@ -80,30 +91,41 @@ impl Shard {
                 return Verdict::Refuse(error.response(), count);
             }
         };
-        let upgrade = match request {
-            Request::Upgrade(upgrade) if upgrade.path == self.config.ws_path => upgrade,
+        let (upgrade, echo) = match request {
+            Request::Upgrade(upgrade) if upgrade.path == self.config.ws_path => (upgrade, false),
+            Request::Upgrade(upgrade) if self.config.bench_paths && upgrade.path == ECHO_PATH => (upgrade, true),
             _ => return Verdict::Http,
         };
         if !self.config.origins.admits(upgrade.origin, upgrade.host) {
             let response = refusal(403, "pages of this origin may not open a session");
             return Verdict::Refuse(response, ShardMetrics::refused_origin);
         }
-        let protocol = choose_protocol(&upgrade);
+        let protocol = if echo { None } else { choose_protocol(&upgrade) };
+        let deflate = upgrade.deflate.filter(|_| self.config.compression);
         let mut accept = BytesMut::with_capacity(256);
-        write_accept(upgrade.key, protocol.map(Encoding::subprotocol), &mut accept);
+        write_accept_deflate(upgrade.key, protocol.map(Encoding::subprotocol), deflate, &mut accept);
         let bearer = upgrade.bearer.map(Box::from);
-        Verdict::Upgrade { head_bytes, accept, encoding: protocol.unwrap_or(Encoding::Json), bearer }
+        let encoding = (!echo).then_some(protocol.unwrap_or(Encoding::Json));
+        Verdict::Upgrade { head_bytes, accept, terms: Terms { deflate, bearer, encoding } }
     }
 
-    fn upgrade(&mut self, key: SessionKey, accept: BytesMut, encoding: Encoding, bearer: Option<Box<str>>) {
+    fn upgrade(&mut self, key: SessionKey, accept: BytesMut, terms: Terms) {
         let until = self.clock.tick_after(self.now, self.config.connect_within);
+        let Terms { deflate, bearer, encoding } = terms;
         let Some(conn) = self.slots.get_mut(key) else { return };
-        conn.stage = Stage::Session(Session::new(&self.config, encoding, bearer));
-        conn.until = until;
+        let Stage::Head(head) = &conn.stage else { return };
+        let caller = Caller { peer: head.peer, bearer };
+        (conn.stage, conn.until) = match encoding {
+            Some(encoding) => (Stage::Session(Session::new(&self.config, encoding, deflate, caller)), until),
+            None => (Stage::Session(Session::echo(&self.config, deflate, caller)), NEVER),
+        };
         self.metrics.upgrades(1);
+        self.metrics.upgrades_deflate(deflate.is_some().into());
         self.queue(key, accept.freeze());
-        let hello = self.stock.hello(encoding);
-        self.queue(key, hello);
+        match encoding {
+            Some(encoding) => self.queue(key, self.stock.hello(encoding)),
+            None => self.known(key),
+        }
     }
 
     /// Answers a request by `response`, then lets the connection go.
@@ -112,11 +134,19 @@ impl Shard {
         self.begin_closing(key, Closing::Deaf);
     }
 
+    /// A request for the HTTP service was not whole in time: the service loses it, the peer gets 408.
+    pub(super) fn refuse_request(&mut self, key: SessionKey) {
+        self.effects.push_back(Effect::HttpEnd { session: key });
+        self.refuse_head(key, refusal(408, "no whole request in time"));
+    }
+
     fn open_http(&mut self, key: SessionKey, bytes: &[u8]) {
+        let until = self.clock.tick_after(self.now, self.config.request_within);
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Head(head) = &conn.stage else { return };
         let peer = head.peer;
-        conn.stage = Stage::Http(Http { untaken_bytes: 0, half_closed: false, done: false });
+        conn.stage = Stage::Http(Http { untaken_bytes: 0, half_closed: false, answered: false, done: false });
+        conn.until = until;
         self.metrics.http_opened(1);
         let bytes = Bytes::copy_from_slice(bytes);
         self.give_http(key, bytes.len());
@@ -143,6 +173,11 @@ impl Shard {
     }
 
     pub(super) fn http_down(&mut self, key: SessionKey, down: HttpDown) {
+        let Some(conn) = self.slots.get_mut(key) else { return };
+        let Stage::Http(http) = &mut conn.stage else { return };
+        if !matches!(down, HttpDown::Taken(_)) && !std::mem::replace(&mut http.answered, true) {
+            self.known(key);
+        }
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Http(http) = &mut conn.stage else { return };
         match down {

@@ -6,12 +6,12 @@ use bytes::BytesMut;
 use roost_wire::limits::BAD_FRAMES_MAX;
 use roost_wire::link::{SessionKey, Up};
 use roost_wire::pb::{self, Frame};
-use roost_wire::ws::{Decoder, Event, MessageKind, Side, write_pong};
+use roost_wire::ws::{Decoder, Event, Inflater, MessageKind, Side, WsError, write_pong};
 use roost_wire::{CloseCode, Encoding, ErrorCode, FrameBody, FrameError, UserId};
 
 use super::Shard;
 use crate::Effect;
-use crate::session::{Closing, Connection, Phase, Stage};
+use crate::session::{Caller, Closing, Connection, Phase, Stage};
 
 /// What a client is told to wait when too many of its commands are in flight.
 const IN_FLIGHT_RETRY_MS: u32 = 100;
@@ -83,24 +83,27 @@ impl Shard {
         let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
         // What an event lends belongs to the decoder, so it stands aside while the shard works.
         let mut decoder = std::mem::replace(&mut session.decoder, Decoder::new(Side::Server, 0));
-        let encoding = session.encoding;
-        let mut at = 0;
-        loop {
-            match decoder.next(bytes, &mut at) {
-                Ok(None) => break,
-                Ok(Some(event)) => {
-                    if self.event(key, encoding, &event).is_break() {
-                        break;
-                    }
-                }
-                Err(error) => {
-                    self.fail(key, error);
-                    return;
-                }
-            }
+        let compressed = session.deflate.is_some();
+        if self.pay_bytes(key, bytes.len()).is_break() {
+            return;
         }
+        let mut at = 0;
+        // Lent until the input is used up: then no message is half inflated.
+        let mut inflater = compressed.then(|| self.codec.inflater.take().unwrap_or_default());
+        let worked = self.events(key, &mut decoder, bytes, &mut at, inflater.as_mut());
+        if let Some(mut inflater) = inflater {
+            inflater.forget();
+            self.codec.inflater = Some(inflater);
+        }
+        let completed = match worked {
+            Ok(completed) => completed,
+            Err(error) => return self.fail(key, error),
+        };
         match self.slots.get_mut(key).map(|conn| &mut conn.stage) {
-            Some(Stage::Session(session)) => session.decoder = decoder,
+            Some(Stage::Session(session)) => {
+                session.decoder = decoder;
+                self.after_bytes(key, completed);
+            }
             Some(Stage::Closing(Closing::Handshake(kept))) => {
                 *kept = decoder;
                 self.closing_bytes(key, &mut bytes[at..]);
@@ -109,16 +112,49 @@ impl Shard {
         }
     }
 
+    /// Works off the events in `bytes`, as long as it is a session. True if a message ended among them.
+    fn events(
+        &mut self,
+        key: SessionKey,
+        decoder: &mut Decoder,
+        bytes: &mut [u8],
+        at: &mut usize,
+        mut inflater: Option<&mut Inflater>,
+    ) -> Result<bool, WsError> {
+        let Some(session) = self.slots.get(key).and_then(Connection::session) else { return Ok(false) };
+        let (encoding, echo, mut completed) = (session.encoding, session.is_echo(), false);
+        loop {
+            let event = match &mut inflater {
+                Some(inflater) => decoder.next_inflating(bytes, at, inflater)?,
+                None => decoder.next(bytes, at)?,
+            };
+            let Some(event) = event else { return Ok(completed) };
+            completed |= matches!(event, Event::Message { .. });
+            let mut flow = match event {
+                Event::Message { kind, payload } if echo => self.echo(key, kind, payload),
+                event => self.event(key, encoding, &event),
+            };
+            let inflated = inflater.as_ref().map_or(0, |inflater| inflater.message().len());
+            if inflated > 0 && flow.is_continue() {
+                flow = self.pay_inflated(key, inflated);
+            }
+            if flow.is_break() {
+                return Ok(completed);
+            }
+        }
+    }
+
     /// One event of a session. Breaks when it is none any more.
     fn event(&mut self, key: SessionKey, encoding: Encoding, event: &Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Message { kind, payload } => self.message(key, encoding, *kind, payload),
             Event::Ping(payload) => {
+                self.pay_ping(key)?;
                 let mut pong = BytesMut::new();
                 write_pong(payload, None, &mut pong);
                 self.answer(key, pong.freeze())
             }
-            Event::Pong(_) => Continue(()),
+            Event::Pong(_) => self.pay(key, 1),
             Event::Close(body) => {
                 self.peer_closed(key, body.as_ref().map(|body| body.code));
                 Break(())
@@ -133,6 +169,7 @@ impl Shard {
         kind: MessageKind,
         mut payload: &[u8],
     ) -> ControlFlow<()> {
+        self.pay(key, 1)?;
         if kind != encoding.message_kind() {
             self.close(key, CloseCode::Unsupported);
             return Break(());
@@ -140,9 +177,13 @@ impl Shard {
         if payload.is_empty() && encoding == Encoding::Json {
             return self.bad(key, 0, ErrorCode::Malformed, "not a JSON frame: it is empty");
         }
-        loop {
-            match encoding.decode(&mut payload) {
-                Ok(None) => return Continue(()),
+        for frames_before in 0_u32.. {
+            let decoded = encoding.decode(&mut payload);
+            if frames_before > 0 && !matches!(decoded, Ok(None)) {
+                self.pay(key, 1)?;
+            }
+            match decoded {
+                Ok(None) => break,
                 Ok(Some(Frame { rid, body: Some(body) })) => {
                     self.metrics.frames_in(1);
                     self.frame(key, rid, body)?;
@@ -153,11 +194,12 @@ impl Shard {
                 Err(error) => {
                     self.undecodable(key, &error)?;
                     if !matches!(error, FrameError::Empty { .. } | FrameError::TooManyUsers { .. }) {
-                        return Continue(()); // Nothing behind it can be read.
+                        break; // Nothing behind it can be read.
                     }
                 }
             }
         }
+        Continue(())
     }
 
     fn undecodable(&mut self, key: SessionKey, error: &FrameError) -> ControlFlow<()> {
@@ -180,9 +222,11 @@ impl Shard {
     fn frame(&mut self, key: SessionKey, rid: u64, body: FrameBody) -> ControlFlow<()> {
         let Some(session) = self.slots.get(key).and_then(Connection::session) else { return Break(()) };
         let standing = match &session.phase {
-            Phase::AwaitConnect { .. } => Standing::AwaitConnect,
+            Phase::AwaitConnect(_) => Standing::AwaitConnect,
             Phase::Authorizing => Standing::Authorizing,
             Phase::Live(user) => Standing::Live(user.clone()),
+            // Its messages are no frames.
+            Phase::Echo => return Break(()),
         };
         match (standing, class(&body), body) {
             (_, Class::FromServer, _) => self.bad(key, rid, ErrorCode::UnknownCommand, "only servers send this"),
@@ -200,7 +244,10 @@ impl Shard {
                 self.bad(key, rid, code, code.text())
             }
             (Standing::Authorizing, ..) => self.bad(key, rid, ErrorCode::NotConnected, "wait for WELCOME first"),
-            (Standing::Live(_), Class::Ping, _) => self.answer_frame(key, rid, FrameBody::Pong(pb::Pong {})),
+            (Standing::Live(_), Class::Ping, _) => {
+                self.pay_ping(key)?;
+                self.answer_frame(key, rid, FrameBody::Pong(pb::Pong {}))
+            }
             (Standing::Live(user), class, body) => self.command(key, rid, user, class, body),
         }
     }
@@ -209,9 +256,11 @@ impl Shard {
         let until = self.clock.tick_after(self.now, self.config.connect_within);
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Session(session) = &mut conn.stage else { return };
-        let Phase::AwaitConnect { bearer } = std::mem::replace(&mut session.phase, Phase::Authorizing) else { return };
+        let Phase::AwaitConnect(caller) = std::mem::replace(&mut session.phase, Phase::Authorizing) else { return };
         conn.until = until;
-        self.effects.push_back(Effect::Up(Up::Connect { session: key, rid, connect, bearer }));
+        self.known(key);
+        let Caller { peer, bearer } = *caller;
+        self.effects.push_back(Effect::Up(Up::Connect { session: key, rid, connect, bearer, peer }));
     }
 
     /// A command for the router, if the session's limits admit it.

@@ -24,14 +24,17 @@ impl Shard {
     /// Everything that holds of the shard as a whole.
     pub(super) fn check_all(&self) {
         let keys = (0..self.slots.slots()).filter_map(|slot| self.slots.key_at(slot));
-        let (mut live, mut memberships) = (0, 0);
+        let (mut live, mut memberships, mut strangers) = (0, 0, 0);
         for key in keys {
             self.check_one(key);
+            strangers += usize::from(self.slots.get(key).is_some_and(|conn| conn.stranger));
             let Some(session) = self.slots.get(key).and_then(Connection::session) else { continue };
             live += usize::from(session.user().is_some());
             memberships += session.joined.as_ref().map_or(0, |joined| joined.len());
         }
         assert_eq!(live, self.live_sessions, "live sessions are counted");
+        assert_eq!(strangers, self.strangers.count, "strangers are counted");
+        assert!(strangers <= self.config.unauthenticated_max, "strangers are limited");
         assert_eq!(memberships, self.topics.memberships(), "both sides of the topics have the same number");
     }
 
@@ -43,6 +46,13 @@ impl Shard {
         assert!(outbound.chunks().all(|chunk| !chunk.is_empty()), "{key:?}: no empty frame is queued");
         assert_eq!(outbound.is_empty(), outbound.bytes() == 0, "{key:?}: an empty queue is empty");
         let deadline = conn.deadline(&self.times);
+        let is_stranger = match &conn.stage {
+            Stage::Head(_) => true,
+            Stage::Http(http) => !http.answered,
+            Stage::Session(session) => matches!(session.phase, Phase::AwaitConnect(_)),
+            Stage::Closing(_) | Stage::Dead => false,
+        };
+        assert_eq!(conn.stranger, is_stranger, "{key:?}: who has not said who he is counts as a stranger");
         let armed = self.wheel.armed(key.slot());
         assert!(armed <= deadline, "{key:?}: due at {deadline}, its timer is armed for {armed}");
         match &conn.stage {

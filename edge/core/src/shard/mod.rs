@@ -4,12 +4,17 @@
 //! - `inbound`: frames of clients, as far as the edge answers them or hands them up;
 //! - `downs`: what the router sends, in its order; fan-out in slices;
 //! - `outgoing`: what is queued to connections, and what happens when it is not read;
+//! - `compression`: permessage-deflate, by state that is lent; `echo`: the path for tests and benchmarks;
+//! - `guard`: what strangers and floods may cost the others;
 //! - `closing`: how connections end;
 //! - `timers`: deadlines; `walks`: what concerns every session: doubt, drain, stop;
 //! - `invariants`: what holds between inputs, checked in debug builds.
 
 mod closing;
+mod compression;
 mod downs;
+mod echo;
+mod guard;
 mod head;
 mod inbound;
 #[cfg(any(test, debug_assertions))]
@@ -35,7 +40,9 @@ use crate::slab::Slab;
 use crate::topics::Topics;
 use crate::wheel::Wheel;
 use crate::{Effect, End, HttpDown, Outbound, ShardConfig, ShardMetrics};
+use compression::Codec;
 use downs::Fanout;
+use guard::Strangers;
 use outgoing::Stock;
 use walks::Walks;
 
@@ -46,7 +53,10 @@ pub struct Shard {
     metrics: Arc<ShardMetrics>,
     times: Times,
     rate: Option<Rate>,
+    frame_rate: Option<Rate>,
+    strangers: Strangers,
     stock: Stock,
+    codec: Codec,
     clock: Clock,
     /// When the current input happened.
     now: Instant,
@@ -80,7 +90,10 @@ impl Shard {
         Self {
             times: Times::new(&config),
             rate: Rate::new(config.sends_per_second, config.sends_burst),
+            frame_rate: Rate::new(config.frames_per_second, config.frames_burst),
+            strangers: Strangers::default(),
             stock: Stock::new(&config),
+            codec: Codec::default(),
             clock: Clock::new(now, unix_ms),
             now,
             tick: 0,
@@ -110,6 +123,7 @@ impl Shard {
         match key {
             Some(key) => {
                 self.metrics.connections_opened(1);
+                self.met(key);
                 self.settle(key);
             }
             None => self.metrics.refused_full(1),

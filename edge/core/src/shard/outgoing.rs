@@ -74,7 +74,8 @@ impl Shard {
     /// replies are bounded by the commands in flight, large ones by `reply_bytes_max`.
     pub(super) fn queue_frame(&mut self, key: SessionKey, frame: &Frame) {
         let Some(session) = self.slots.get(key).and_then(Connection::session) else { return };
-        let bytes = session.encoding.server_message(frame);
+        let plain = session.encoding.server_message(frame);
+        let bytes = self.compressed_reply(key, frame.body.as_ref(), plain);
         self.queue(key, bytes);
         self.pause_if_over(key);
     }
@@ -111,7 +112,7 @@ impl Shard {
         if !matches!(session.phase, Phase::Live(_)) {
             return;
         }
-        let message = envelope.message(session.encoding);
+        let message = self.codec.push(session, envelope);
         match policy::push(&self.config, envelope.lane(), session.behind, &conn.outbound, message.len()) {
             Step::Queue => {
                 conn.outbound.push(message.clone());
@@ -177,7 +178,7 @@ impl Shard {
         }
     }
 
-    fn pause_if_over(&mut self, key: SessionKey) {
+    pub(super) fn pause_if_over(&mut self, key: SessionKey) {
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Session(session) = &conn.stage else { return };
         if !conn.paused && policy::is_over(&self.config, &conn.outbound) {
@@ -191,19 +192,20 @@ impl Shard {
 
     pub(super) fn pause(&mut self, key: SessionKey) {
         let Some(conn) = self.slots.get_mut(key) else { return };
+        let was_unread = conn.is_unread();
         if !std::mem::replace(&mut conn.paused, true) {
             self.metrics.pauses(1);
-            self.effects.push_back(Effect::Pause(key));
+            if !was_unread {
+                self.effects.push_back(Effect::Pause(key));
+            }
         }
     }
 
     pub(super) fn resume(&mut self, key: SessionKey) {
         let Some(conn) = self.slots.get_mut(key) else { return };
         if std::mem::replace(&mut conn.paused, false) {
-            // It was us who did not read.
-            conn.heard = self.tick;
             self.metrics.resumes(1);
-            self.effects.push_back(Effect::Resume(key));
+            self.read_again(key);
         }
     }
 

@@ -46,15 +46,25 @@ impl Shard {
                 self.metrics.refused_head_late(1);
                 self.refuse_head(key, refusal(408, "no request in time"));
             }
+            Stage::Http(http) if !http.answered => {
+                self.metrics.refused_request_late(1);
+                self.refuse_request(key);
+            }
             Stage::Http(_) | Stage::Closing(_) => self.let_go(key),
+            Stage::Session(session) if session.throttled_until <= self.tick => {
+                self.end_throttle(key);
+                self.arm(key);
+            }
             Stage::Session(session) => {
                 let code = match session.phase {
-                    Phase::AwaitConnect { .. } => CloseCode::ConnectLate,
+                    Phase::AwaitConnect(_) if conn.until <= self.tick => CloseCode::ConnectLate,
                     // The router did not answer.
-                    Phase::Authorizing => CloseCode::Overloaded,
+                    Phase::Authorizing if conn.until <= self.tick => CloseCode::Overloaded,
                     Phase::Live(_) if conn.until <= self.tick => CloseCode::TokenExpired,
-                    Phase::Live(_) if conn.stalled(&self.times) <= self.tick => CloseCode::SlowConsumer,
-                    Phase::Live(_) => CloseCode::HeartbeatMissed,
+                    _ if conn.message_late() <= self.tick => CloseCode::MessageLate,
+                    Phase::AwaitConnect(_) | Phase::Authorizing => return,
+                    Phase::Live(_) | Phase::Echo if conn.stalled(&self.times) <= self.tick => CloseCode::SlowConsumer,
+                    Phase::Live(_) | Phase::Echo => CloseCode::HeartbeatMissed,
                 };
                 self.close(key, code);
             }

@@ -1,16 +1,15 @@
 //! Readiness by mio: epoll on Linux, kqueue on the BSDs and macOS. The portable driver.
 //!
 //! Invariants:
-//! - a connection owns twelve bytes here and no buffer: all share one, lent per read, and for writes of many pieces;
+//! - a connection owns sixteen bytes here and no buffer: all share one, lent per read, and for writes of many pieces;
 //! - notifications are edge-triggered, so whoever was not read empty stands in `ready` (or is paused and remembers it);
 //! - a connection is read once per turn, so at most [`READ_BYTES_MAX`] bytes of it delay the others.
 
-mod linger;
 mod socket;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,8 +18,10 @@ use roost_edge_core::driver::{Driver, Sink, Wake};
 use roost_edge_core::{End, Outbound};
 use roost_wire::link::SessionKey;
 
-use self::linger::Linger;
 use self::socket::{Flags, Socket, Sockets};
+use super::linger::Linger;
+
+pub use super::conn::Conn;
 
 /// Bytes read from one connection per turn: the size of the lent buffer.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
@@ -80,7 +81,7 @@ impl PollDriver {
     }
 
     /// Notes what the last wait brought.
-    fn note<S: Sink<Conn = TcpStream>>(&mut self, sink: &mut S) {
+    fn note<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) {
         for event in &self.events {
             if event.token() == WAKE {
                 continue;
@@ -112,7 +113,7 @@ impl PollDriver {
     }
 
     /// Reads once from `key`. Returns how many bytes that brought.
-    fn read<S: Sink<Conn = TcpStream>>(&mut self, key: SessionKey, sink: &mut S) -> usize {
+    fn read<S: Sink<Conn = Conn>>(&mut self, key: SessionKey, sink: &mut S) -> usize {
         let Some(socket) = self.sockets.get(key) else { return 0 };
         socket.flags.clear(Flags::QUEUED);
         if !socket.flags.has(Flags::READABLE) || socket.flags.has(Flags::PAUSED) {
@@ -146,14 +147,14 @@ impl PollDriver {
         0
     }
 
-    fn end<S: Sink<Conn = TcpStream>>(&mut self, key: SessionKey, end: End, sink: &mut S) {
+    fn end<S: Sink<Conn = Conn>>(&mut self, key: SessionKey, end: End, sink: &mut S) {
         self.sockets.take(key);
         sink.ended(key, end);
     }
 }
 
 impl Driver for PollDriver {
-    type Conn = TcpStream;
+    type Conn = Conn;
 
     fn now(&self) -> Instant {
         Instant::now()
@@ -182,7 +183,7 @@ impl Driver for PollDriver {
         }
     }
 
-    fn deliver<S: Sink<Conn = TcpStream>>(&mut self, sink: &mut S) -> bool {
+    fn deliver<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) -> bool {
         self.note(sink);
         let mut bytes = 0;
         // Whoever has more goes to the end of the list, for the next turn.
@@ -196,18 +197,18 @@ impl Driver for PollDriver {
         !self.ready.is_empty()
     }
 
-    fn attach(&mut self, key: SessionKey, conn: TcpStream) -> io::Result<()> {
-        let mut stream = mio::net::TcpStream::from_std(conn);
+    fn attach(&mut self, key: SessionKey, conn: Conn) -> io::Result<()> {
+        let mut stream = mio::net::TcpStream::from_std(conn.stream);
         // Both interests once and for all: an edge costs nothing until the state changes.
         self.poll.registry().register(&mut stream, token(key), Interest::READABLE | Interest::WRITABLE)?;
-        self.sockets.put(key, Socket::new(stream, key));
+        self.sockets.put(key, Socket::new(stream, conn.permit, key));
         Ok(())
     }
 
-    fn refuse(&mut self, mut conn: TcpStream, answer: &[u8]) {
+    fn refuse(&mut self, mut conn: Conn, answer: &[u8]) {
         // Best effort: a fresh socket has room for a short answer, and a peer that is gone needs none.
-        let _ = conn.write(answer);
-        if conn.shutdown(Shutdown::Write).is_ok() {
+        let _ = conn.stream.write(answer);
+        if conn.stream.shutdown(Shutdown::Write).is_ok() {
             self.linger.keep(conn, Instant::now());
         }
     }
@@ -277,7 +278,7 @@ impl Driver for PollDriver {
         // overtake what we sent last. So say the end first, and close a moment later. Whoever has ended or failed
         // already can be closed at once.
         if socket.stream.shutdown(Shutdown::Write).is_ok() && !socket.flags.has(Flags::ENDING) {
-            self.linger.keep(socket.stream.into(), Instant::now());
+            self.linger.keep(socket.into_conn(), Instant::now());
         }
     }
 

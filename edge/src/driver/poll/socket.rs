@@ -3,44 +3,59 @@
 use mio::net::TcpStream;
 use roost_wire::link::SessionKey;
 
-/// What the driver knows of a socket.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Flags(u8);
+use super::Conn;
+use crate::Permit;
+
+/// What the driver knows of a socket: the lower bits; above them stands the generation of its key.
+#[derive(Clone, Copy)]
+pub(super) struct Flags(u32);
 
 impl Flags {
-    /// There may be something to read.
-    pub(super) const READABLE: u8 = 1;
-    /// The shard wants nothing from it now.
-    pub(super) const PAUSED: u8 = 2;
-    /// It took less than was offered: wait for an event.
-    pub(super) const BLOCKED: u8 = 4;
-    /// The peer's end, or a failure, stands behind what is still to be read.
-    pub(super) const ENDING: u8 = 8;
-    /// It stands in the list of those to be read.
-    pub(super) const QUEUED: u8 = 16;
+    const BITS: u32 = 6;
 
-    pub(super) const fn has(self, flag: u8) -> bool {
+    /// There may be something to read.
+    pub(super) const READABLE: u32 = 1;
+    /// The shard wants nothing from it now.
+    pub(super) const PAUSED: u32 = 2;
+    /// It took less than was offered: wait for an event.
+    pub(super) const BLOCKED: u32 = 4;
+    /// The peer's end, or a failure, stands behind what is still to be read.
+    pub(super) const ENDING: u32 = 8;
+    /// It stands in the list of those to be read.
+    pub(super) const QUEUED: u32 = 16;
+
+    pub(super) const fn has(self, flag: u32) -> bool {
         self.0 & flag != 0
     }
 
-    pub(super) const fn set(&mut self, flag: u8) {
+    pub(super) const fn set(&mut self, flag: u32) {
         self.0 |= flag;
     }
 
-    pub(super) const fn clear(&mut self, flag: u8) {
+    pub(super) const fn clear(&mut self, flag: u32) {
         self.0 &= !flag;
     }
 }
 
 pub(super) struct Socket {
+    permit: Option<Permit>,
     pub(super) stream: TcpStream,
-    generation: u32,
     pub(super) flags: Flags,
 }
 
+const _: () = assert!(SessionKey::GENERATIONS <= 1 << (u32::BITS - Flags::BITS));
+
 impl Socket {
-    pub(super) fn new(stream: TcpStream, key: SessionKey) -> Self {
-        Self { stream, generation: key.generation(), flags: Flags::default() }
+    pub(super) fn new(stream: TcpStream, permit: Option<Permit>, key: SessionKey) -> Self {
+        Self { permit, stream, flags: Flags(key.generation() << Flags::BITS) }
+    }
+
+    const fn generation(&self) -> u32 {
+        self.flags.0 >> Flags::BITS
+    }
+
+    pub(super) fn into_conn(self) -> Conn {
+        Conn { stream: self.stream.into(), permit: self.permit }
     }
 
     /// True if it is to be put into the list of those to be read; then it counts as being there.
@@ -55,7 +70,7 @@ impl Socket {
 
 // A million of them are held. In debug builds mio keeps more, for its own checks.
 #[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Option<Socket>>() == 12);
+const _: () = assert!(size_of::<Option<Socket>>() == 16);
 
 /// The shard's slab decides which slots are in use; this follows it.
 #[derive(Default)]
@@ -77,7 +92,7 @@ impl Sockets {
 
     /// The socket of `key`; `None` if the key is stale.
     pub(super) fn get(&mut self, key: SessionKey) -> Option<&mut Socket> {
-        self.slots.get_mut(key.slot() as usize)?.as_mut().filter(|socket| socket.generation == key.generation())
+        self.slots.get_mut(key.slot() as usize)?.as_mut().filter(|socket| socket.generation() == key.generation())
     }
 
     /// Takes the socket of `key` out; dropping it closes it.
@@ -93,7 +108,7 @@ impl Sockets {
 
     pub(super) fn keys(&self, shard: u16) -> impl Iterator<Item = SessionKey> {
         let key = move |(slot, socket): (usize, &Option<Socket>)| {
-            socket.as_ref().map(|socket| SessionKey::new(shard, slot as u32, socket.generation))
+            socket.as_ref().map(|socket| SessionKey::new(shard, slot as u32, socket.generation()))
         };
         self.slots.iter().enumerate().filter_map(key)
     }

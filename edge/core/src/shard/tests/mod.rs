@@ -2,8 +2,11 @@
 
 mod bursts;
 mod commands;
+mod compression;
 mod drain;
+mod echo;
 mod fanout;
+mod guard;
 mod handshake;
 mod http;
 mod random;

@@ -24,6 +24,10 @@ fn small() -> ShardConfig {
         http_window_bytes: 1024,
         sends_per_second: 5,
         sends_burst: 2,
+        unauthenticated_max: 3,
+        // A ping is worth two and a half seconds.
+        frames_per_second: 20,
+        frames_burst: 60,
         ..ShardConfig::default()
     }
 }

@@ -1,31 +1,55 @@
-//! The readiness driver over sockets of the loopback interface.
+//! Drivers over sockets of the loopback interface.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 
+use roost_edge::driver::Conn;
 use roost_edge::driver::poll::PollDriver;
-use roost_edge_core::driver::Wake;
+#[cfg(target_os = "linux")]
+use roost_edge::driver::uring::UringDriver;
+use roost_edge_core::driver::{Driver, Wake};
 
 use crate::harness::{Harness, Peer};
 
-pub(crate) struct Sockets(TcpListener);
+/// A driver of sockets.
+pub(crate) trait Sockets: Driver<Conn = Conn> + Sized {
+    fn of_shard_0() -> (Self, Arc<dyn Wake>);
+}
 
-impl Harness for Sockets {
-    type Driver = PollDriver;
+impl Sockets for PollDriver {
+    fn of_shard_0() -> (Self, Arc<dyn Wake>) {
+        let (driver, waker) = Self::new(0).unwrap();
+        (driver, waker)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Sockets for UringDriver {
+    fn of_shard_0() -> (Self, Arc<dyn Wake>) {
+        let (driver, waker) = Self::new(0).expect("io_uring is allowed here: see ROOST_TEST_DRIVERS in docs/testing.md");
+        (driver, waker)
+    }
+}
+
+pub(crate) struct Loopback<D>(TcpListener, PhantomData<D>);
+
+impl<D: Sockets> Harness for Loopback<D> {
+    type Driver = D;
     type Peer = TcpStream;
 
-    fn new() -> (Self, PollDriver, Arc<dyn Wake>) {
-        let (driver, waker) = PollDriver::new(0).unwrap();
-        (Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()), driver, waker)
+    fn new() -> (Self, D, Arc<dyn Wake>) {
+        let (driver, waker) = D::of_shard_0();
+        (Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), PhantomData), driver, waker)
     }
 
-    fn connect(&mut self) -> (TcpStream, TcpStream) {
+    fn connect(&mut self) -> (Conn, TcpStream) {
         let peer = TcpStream::connect(self.0.local_addr().unwrap()).unwrap();
         let (conn, _) = self.0.accept().unwrap();
         conn.set_nonblocking(true).unwrap();
         peer.set_nonblocking(true).unwrap();
-        (conn, peer)
+        (conn.into(), peer)
     }
 }
 

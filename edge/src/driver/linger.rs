@@ -1,8 +1,9 @@
 //! Sockets that said their end and are closed a moment later.
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+use super::conn::Conn;
 
 /// How long a socket is kept after we said the end: some round trips on a slow path.
 const KEEP: Duration = Duration::from_secs(1);
@@ -12,11 +13,11 @@ const SOCKETS_MAX: usize = 1024;
 /// The list, oldest first.
 #[derive(Default)]
 pub(super) struct Linger {
-    sockets: VecDeque<(Instant, TcpStream)>,
+    sockets: VecDeque<(Instant, Conn)>,
 }
 
 impl Linger {
-    pub(super) fn keep(&mut self, socket: TcpStream, now: Instant) {
+    pub(super) fn keep(&mut self, socket: Conn, now: Instant) {
         if self.sockets.len() == SOCKETS_MAX {
             self.sockets.pop_front();
         }

@@ -1,0 +1,114 @@
+//! Which driver: what was asked for, and what this machine allows.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use roost_edge_core::driver::Wake;
+
+use super::poll::PollDriver;
+#[cfg(target_os = "linux")]
+use super::uring::{self, UringDriver};
+use crate::DriverKind;
+
+/// Why io_uring cannot move bytes here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// A policy forbids it: seccomp (container runtimes do by default), `kernel.io_uring_disabled`, or SELinux.
+    #[error(
+        "io_uring is forbidden here: allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile \
+         of the container, and see sysctl kernel.io_uring_disabled"
+    )]
+    Forbidden,
+    /// The system has none.
+    #[error("this system has no io_uring: Linux 6.0 or later is needed")]
+    Missing,
+    /// The kernel has one, but not all of what is needed.
+    #[error("the io_uring of this kernel is too old ({0}): Linux 6.0 or later is needed")]
+    TooOld(&'static str),
+    /// It is there but does not do what it should.
+    #[error("io_uring does not work here: {0}")]
+    Failed(io::Error),
+}
+
+/// The drivers of all shards: of one kind, decided once, so that the loops are made for it.
+pub(crate) enum Drivers {
+    Poll(Vec<PollDriver>),
+    #[cfg(target_os = "linux")]
+    Uring(Vec<UringDriver>),
+}
+
+/// Why there are no drivers.
+pub(crate) enum NoDrivers {
+    /// The kind that was asked for cannot run here.
+    Unfit(Unfit),
+    /// No descriptor or memory is left, most likely.
+    Io(io::Error),
+}
+
+impl From<io::Error> for NoDrivers {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Drivers {
+    /// Drivers for `shards` shards, and what wakes them. The log says which kind, and why.
+    pub(crate) fn new(kind: DriverKind, shards: u16) -> Result<Made<Self>, NoDrivers> {
+        // On a thread that ends: when a ring goes, the kernel interrupts the system calls of whoever made it.
+        thread::scope(|scope| scope.spawn(|| Self::choose(kind, shards)).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn choose(kind: DriverKind, shards: u16) -> Result<Made<Self>, NoDrivers> {
+        let asked = || "it was asked for".to_owned();
+        let (chosen, reason) = match kind {
+            DriverKind::Poll => (DriverKind::Poll, asked()),
+            DriverKind::Uring => probe().map(|()| (DriverKind::Uring, asked())).map_err(NoDrivers::Unfit)?,
+            DriverKind::Auto => match probe() {
+                Ok(()) => (DriverKind::Uring, "the kernel allows all it needs".into()),
+                Err(unfit) => (DriverKind::Poll, unfit.to_string()),
+            },
+        };
+        tracing::info!(driver = chosen.name(), reason, "what moves the bytes");
+        Ok(Self::make(chosen, shards)?)
+    }
+
+    fn make(kind: DriverKind, shards: u16) -> io::Result<Made<Self>> {
+        match kind {
+            #[cfg(target_os = "linux")]
+            DriverKind::Uring => {
+                let (drivers, wakers) = collect(shards, UringDriver::new)?;
+                Ok((Self::Uring(drivers), wakers))
+            }
+            _ => {
+                let (drivers, wakers) = collect(shards, PollDriver::new)?;
+                Ok((Self::Poll(drivers), wakers))
+            }
+        }
+    }
+}
+
+/// Drivers, and what wakes each of them.
+type Made<D> = (D, Vec<Arc<dyn Wake>>);
+
+fn collect<D, W: Wake>(shards: u16, new: impl Fn(u16) -> io::Result<(D, Arc<W>)>) -> io::Result<Made<Vec<D>>> {
+    let (mut drivers, mut wakers): Made<Vec<D>> = (Vec::new(), Vec::new());
+    for shard in 0..shards {
+        let (driver, waker) = new(shard)?;
+        drivers.push(driver);
+        wakers.push(waker);
+    }
+    Ok((drivers, wakers))
+}
+
+#[cfg(target_os = "linux")]
+fn probe() -> Result<(), Unfit> {
+    uring::probe()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn probe() -> Result<(), Unfit> {
+    Err(Unfit::Missing)
+}

@@ -1,0 +1,157 @@
+//! Sends from the moment they are asked for until the kernel has ended them.
+//!
+//! Every send is told not to wait, so it ends in the call that submits it, and a batch lives as long as that call. But
+//! nothing here relies on it: what the kernel may still read stays until the completion says that it is done.
+//!
+//! Invariants:
+//! - (A) a [`Piece`] points at bytes that neither move nor change until the batch is emptied: a counted reference in
+//!   `frames` keeps those that were taken as they are, and `copied` never grows beyond its first allocation;
+//! - (B) the batch is emptied only when no send is under way.
+
+use bytes::Bytes;
+use roost_edge_core::Outbound;
+use roost_wire::link::SessionKey;
+
+/// Several frames that wait for one connection are copied into one piece of up to this many bytes: a copy of that size
+/// costs less than a second send, or a list of addresses.
+const PIECE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes for such copies, of one batch.
+const COPIED_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of one send.
+const SEND_BYTES_MAX: usize = 1 << 20;
+/// Room for frames that an empty batch keeps.
+const FRAMES_KEPT: usize = 4096;
+
+/// Bytes for one send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) start: *const u8,
+    pub(super) len: u32,
+}
+
+/// A send, by its place in the batch.
+struct Op {
+    key: SessionKey,
+    len: u32,
+    done: bool,
+}
+
+/// The sends under way.
+#[derive(Default)]
+pub(super) struct Batch {
+    ops: Vec<Op>,
+    under_way: usize,
+    frames: Vec<Bytes>,
+    copied: Vec<u8>,
+    /// The last piece, and where in `frames` those of it begin: receivers of a fan-out follow one another with the
+    /// same frames, so the piece of the first one serves all.
+    last: Option<(Piece, usize)>,
+}
+
+// SAFETY: the pointer in `last` is into what the batch itself owns.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    /// A place for what `key` sends from the front of `outbound`, and the bytes; `None` if nothing waits.
+    pub(super) fn add(&mut self, key: SessionKey, outbound: &Outbound) -> Option<(u32, Piece)> {
+        let piece = self.piece(outbound)?;
+        let index = self.ops.len() as u32;
+        self.ops.push(Op { key, len: piece.len, done: false });
+        self.under_way += 1;
+        Some((index, piece))
+    }
+
+    /// The send at `index` has ended. Returns whose it was and how many bytes were offered.
+    ///
+    /// # Panics
+    /// On a completion we did not ask for.
+    pub(super) fn ended(&mut self, index: u32) -> (SessionKey, usize) {
+        let op = &mut self.ops[index as usize];
+        assert!(!std::mem::replace(&mut op.done, true), "a send ends once");
+        self.under_way -= 1;
+        (op.key, op.len as usize)
+    }
+
+    /// Sends that have not ended.
+    pub(super) const fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Lets everything go that the kernel has ended, if it has ended all (B).
+    pub(super) fn tidy(&mut self) {
+        if self.under_way == 0 && !self.ops.is_empty() {
+            self.ops.clear();
+            self.frames.clear();
+            self.frames.shrink_to(FRAMES_KEPT);
+            self.copied.clear();
+            self.last = None;
+        }
+    }
+
+    fn piece(&mut self, outbound: &Outbound) -> Option<Piece> {
+        let (count, len) = gathered(outbound)?;
+        if let Some((piece, from)) = self.last
+            && self.frames.len() - from == count
+            && self.frames[from..].iter().zip(outbound.frames()).all(|(held, frame)| is_same(held, frame))
+        {
+            return Some(piece);
+        }
+        let from = self.frames.len();
+        let room = COPIED_BYTES_MAX - self.copied.len();
+        let piece = if count > 1 && len <= room { self.copy(outbound, count, len) } else { self.hold(outbound)? };
+        self.last = Some((piece, from));
+        Some(piece)
+    }
+
+    /// The first frame as it is.
+    fn hold(&mut self, outbound: &Outbound) -> Option<Piece> {
+        let frame = outbound.frames().next()?;
+        self.frames.push(frame.clone());
+        Some(Piece { start: frame.as_ptr(), len: frame.len().min(SEND_BYTES_MAX) as u32 })
+    }
+
+    /// The first `count` frames, which have `len` bytes, one behind the other.
+    fn copy(&mut self, outbound: &Outbound, count: usize, len: usize) -> Piece {
+        if self.copied.capacity() == 0 {
+            self.copied.reserve_exact(COPIED_BYTES_MAX);
+        }
+        let at = self.copied.len();
+        for frame in outbound.frames().take(count) {
+            // Kept as well: while they live, no other frame can have their addresses.
+            self.frames.push(frame.clone());
+            self.copied.extend_from_slice(frame);
+        }
+        debug_assert_eq!(self.copied.len(), at + len);
+        Piece { start: self.copied.as_ptr().wrapping_add(at), len: len as u32 }
+    }
+}
+
+impl Drop for Batch {
+    /// What the kernel may yet read is leaked.
+    fn drop(&mut self) {
+        if self.under_way > 0 {
+            tracing::warn!(sends = self.under_way, "frames are left to the kernel");
+            std::mem::forget(std::mem::take(&mut self.frames));
+            std::mem::forget(std::mem::take(&mut self.copied));
+        }
+    }
+}
+
+/// How many frames the next send takes, and their bytes. `None`: nothing waits.
+fn gathered(outbound: &Outbound) -> Option<(usize, usize)> {
+    let mut frames = outbound.frames();
+    let (mut count, mut len) = (1, frames.next()?.len());
+    for frame in frames {
+        if len + frame.len() > PIECE_BYTES_MAX {
+            break;
+        }
+        count += 1;
+        len += frame.len();
+    }
+    Some((count, len))
+}
+
+/// Whether both are the same bytes in memory. They cannot have changed since: `held` keeps them.
+fn is_same(held: &Bytes, frame: &Bytes) -> bool {
+    std::ptr::eq(held.as_ptr(), frame.as_ptr()) && held.len() == frame.len()
+}
