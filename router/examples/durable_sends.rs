@@ -53,7 +53,13 @@ async fn run<S: Store>(store: S, senders: u32, seconds: u64) {
     for n in 0..senders {
         let token = router.keys().mint(&Claims::new(user(n), "", Scope::User, SystemEnv.now_ms(), 3600));
         let connect = pb::Connect { token, device: "bench".into(), ..pb::Connect::default() };
-        batch.push(Up::Connect { session: SessionKey::new(0, n, 0), rid: 1, connect, bearer: None });
+        batch.push(Up::Connect {
+            session: SessionKey::new(0, n, 0),
+            rid: 1,
+            connect,
+            bearer: None,
+            peer: ([127, 0, 0, 1], 1).into(),
+        });
     }
     router.submit(&mut batch);
     let command = |n: u32, rid: u64, body| Up::Command { session: SessionKey::new(0, n, 0), user: user(n), rid, body };

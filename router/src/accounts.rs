@@ -11,7 +11,7 @@ use roost_wire::limits::NAME_BYTES_MAX;
 use roost_wire::{ErrorCode, UserId, pb};
 
 use crate::auth::{AuthError, Claims, Scope};
-use crate::{Credentials, Downstream, Env, Router};
+use crate::{Bus, Credentials, Downstream, Env, Router};
 
 /// Checks a display name or the name of a conversation, and cuts blanks at its ends.
 ///
@@ -28,7 +28,7 @@ pub(crate) fn check_name(name: &str) -> Result<&str, pb::Error> {
     Ok(name)
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Makes a guest: a new user with this display name, and a token, which alone gives access to it. Names are not
     /// unique: the same name again is another user.
     ///
@@ -90,10 +90,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             if record.is_some() {
                 continue;
             }
-            if !self.local.is_online(user) {
+            if !self.is_online(user) {
                 return Err(ErrorCode::NoUser.error());
             }
-            let name = self.local.name(user).map(String::from).unwrap_or_default();
+            let name = self.token_name(user).unwrap_or_default();
             new.push(User { user: user.clone(), name, created_ms: self.env.now_ms(), last_seen_ms: 0 });
         }
         if !new.is_empty() {

@@ -9,9 +9,9 @@ use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 
 use crate::conversation::Conversation;
 use crate::outbox::{Answer, Outbox};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// SUBSCRIBE. Again is no error.
     pub(crate) fn subscribe(&self, conv: &Conversation, session: SessionKey, user: &UserId) -> Answer {
         let alive = || self.local.holds(user, session);

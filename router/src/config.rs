@@ -60,6 +60,19 @@ pub struct RouterConfig {
     pub users_cached_max: usize,
     /// Most members of a group.
     pub members_max: usize,
+    /// With other nodes on the same store: what is known of a group's members counts this long without a look at the
+    /// store. Whoever was removed on another node reads through this one for at most so long.
+    pub roster_lease: Duration,
+    /// A parcel of another node that is missing this long after a later one came is lost.
+    pub gap_after: Duration,
+    /// Another node that says nothing this long is silent: what it did last is in doubt, its users count as gone.
+    pub silent_after: Duration,
+    /// Sessions are told of doubts about other nodes once in this time.
+    pub doubt_interval: Duration,
+    /// Parcels of one node that are remembered behind a missing one. Above it that one is lost.
+    pub parcels_ahead_max: usize,
+    /// Users on other nodes that are remembered. Above it they look offline from here.
+    pub users_elsewhere_max: usize,
 }
 
 impl Default for RouterConfig {
@@ -87,6 +100,12 @@ impl Default for RouterConfig {
             typing_interval: Duration::from_millis(500),
             users_cached_max: 50_000,
             members_max: roost_wire::limits::MEMBERS_MAX,
+            roster_lease: Duration::from_secs(2),
+            gap_after: Duration::from_millis(500),
+            silent_after: Duration::from_secs(5),
+            doubt_interval: Duration::from_secs(1),
+            parcels_ahead_max: 4096,
+            users_elsewhere_max: 4_000_000,
         }
     }
 }

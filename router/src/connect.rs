@@ -14,7 +14,7 @@ use crate::auth::{AuthError, Claims, Scope};
 use crate::outbox::{Answer, Outbox};
 use crate::router::Turn;
 use crate::sync::token::SyncToken;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Notice, Router};
 
 /// Why a connection may not enter.
 struct Refusal {
@@ -31,9 +31,11 @@ struct Entering {
     device: String,
     /// What the client holds, as far as it is a token of this user.
     since: Option<SyncToken>,
+    /// The doubts so far: whoever comes later may miss what they are about.
+    doubts: u64,
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// A client wants to become a session. Without a sync token and with a token of a user that costs no read.
     pub(crate) fn connect(
         self: &Arc<Self>,
@@ -101,7 +103,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         // Without a name each connection is a device of its own.
         let device = if device.is_empty() { format!("d_{:016x}", self.env.random_bits() as u64) } else { device };
         let since = SyncToken::parse(sync, self.keys.tag(&claims.sub));
-        Ok(Entering { session, rid, claims, token, device, since })
+        Ok(Entering { session, rid, claims, token, device, since, doubts: self.cluster.doubts() })
     }
 
     fn refuse(&self, session: SessionKey, rid: u64, refusal: Refusal, out: &mut Outbox) {
@@ -115,7 +117,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let Entering { session, claims, device, since, .. } = &entering;
         let name = if claims.stored { "" } else { crate::accounts::check_name(&claims.name).unwrap_or_default() };
         let name = Some(name).filter(|name| !name.is_empty());
-        let registered = self.local.register(&claims.sub, device, *session, name);
+        let stamp = self.stamp_session(*session);
+        let came = || self.post(|| Notice::Came { user: claims.sub.clone(), name: name.map(Arc::from) });
+        let registered = self.local.register(&claims.sub, device, *session, name, came);
+        self.post(|| Notice::SessionTaken { user: claims.sub.clone(), device: device.as_str().into(), stamp });
         match registered.replaced {
             Some(older) => {
                 self.metrics.replaced.add(1);
@@ -145,10 +150,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// Lets the session live. `fresh`: at a moment after its registration it had missed nothing.
     fn accept(&self, entering: &Entering, fresh: bool) {
-        let Entering { session, rid, claims, token, device, since } = entering;
+        let Entering { session, rid, claims, token, device, since, doubts } = entering;
         let (session, tag) = (*session, self.keys.tag(&claims.sub));
         let accepted = self.local.accept(&claims.sub, session, |missed| {
-            let fresh = fresh && !missed;
+            let fresh = fresh && !missed && *doubts == self.cluster.doubts();
             self.metrics.connects.add(1);
             self.metrics.connects_fresh.add(fresh.into());
             let welcome = Box::new(pb::Welcome {
@@ -192,7 +197,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// A session has ended.
     pub(crate) fn gone(self: &Arc<Self>, session: SessionKey, user: &UserId) {
-        let last = self.local.remove(user, session);
+        let last = self.local.remove(user, session, || self.post(|| Notice::Gone { user: user.clone() }));
         self.forget_session(session);
         if last.is_some() {
             self.metrics.sessions.sub(1);
@@ -203,7 +208,8 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         }
     }
 
-    fn forget_session(&self, session: SessionKey) {
+    pub(crate) fn forget_session(&self, session: SessionKey) {
+        self.forget_stamp(session);
         if let Some(kept) = self.sessions.remove(session) {
             self.presence.unwatch_all(session, &kept.watches);
         }

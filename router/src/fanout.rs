@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::appender::queue::Origin;
 use crate::conversation::Conversation;
 use crate::outbox::Outbox;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Notice, Router};
 
 /// Entries pushed one by one after a doubt; if there are more, the members are told to sync.
 const MISSED_ENTRIES_MAX: usize = 256;
@@ -51,7 +51,7 @@ pub(crate) fn wire_entry(conv: &str, entry: Entry) -> pb::Entry {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// The accepted sessions of `users`.
     pub(crate) fn sessions_of<'a>(&self, users: impl Iterator<Item = &'a UserId>) -> Vec<SessionKey> {
         let mut sessions = Vec::new();
@@ -73,7 +73,11 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     /// Who is not pushed its own entry gets SENT in its place, so that it sees every seq in order. Who is pushed it
     /// gets SENT behind them all: the entries then follow one another, and leave a shard as one write a receiver.
     pub(crate) fn tell_all(&self, conv: &Conversation, tellings: Vec<Telling>, out: &mut Outbox) {
-        let reach = self.reach(conv);
+        self.tell_reach(conv, &self.reach(conv), tellings, out);
+    }
+
+    /// As [`Self::tell_all`], to readers that are known.
+    pub(crate) fn tell_reach(&self, conv: &Conversation, reach: &Reach, tellings: Vec<Telling>, out: &mut Outbox) {
         let mut answers = Vec::new();
         for Telling { entry, except, sent } in tellings {
             match sent {
@@ -82,7 +86,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 None => {}
             }
             let entry = || FrameBody::Entry(wire_entry(conv.id.as_str(), entry));
-            match &reach {
+            match reach {
                 Reach::Sessions(shards) if shards.is_empty() => {}
                 Reach::Sessions(shards) => {
                     let envelope = Envelope::new(Lane::Durable, entry());
@@ -93,6 +97,14 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         }
         for (origin, sent) in answers {
             origin.answer(Ok(sent), out);
+        }
+    }
+
+    /// Pushes to the readers of `conv`.
+    pub(crate) fn push_reach(&self, conv: &Conversation, envelope: &Arc<Envelope>, out: &mut Outbox) {
+        match self.reach(conv) {
+            Reach::Sessions(shards) => self.push_to(&shards, None, envelope, out),
+            Reach::Topic => self.push_topic(conv, None, envelope, out),
         }
     }
 
@@ -134,13 +146,20 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// Pushes entries that others appended.
     pub(crate) fn tell(&self, conv: &Conversation, entries: &[Entry], except: &impl Fn(&Entry) -> Option<SessionKey>) {
-        let told = conv.state.lock().told.unwrap_or(0);
-        let new = entries.iter().filter(|entry| entry.seq > told);
-        let tellings = new.map(|entry| Telling { except: except(entry), entry: entry.clone(), sent: None }).collect();
+        let (told, untold) = {
+            let state = conv.state.lock();
+            (state.told.unwrap_or(0), state.untold)
+        };
+        let new = &entries[entries.partition_point(|entry| entry.seq <= told)..];
+        let telling = |entry: &Entry| Telling { except: except(entry), entry: entry.clone(), sent: None };
+        let tellings = new.iter().map(telling).collect();
         let mut out = Outbox::default();
         self.tell_all(conv, tellings, &mut out);
         out.flush(&*self.down);
         conv.state.lock().told = entries.last().map(|entry| entry.seq.max(told)).or(Some(told));
+        if untold {
+            self.post_entries(conv, new);
+        }
     }
 
     /// Pushes what the log has above `told`, up to `head`; the members are told to sync if that is much or fails.
@@ -149,15 +168,12 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         match missed {
             Ok(entries) if entries.last().is_some_and(|last| last.seq >= head) => self.tell(conv, &entries, &|_| None),
             _ => {
-                let changed = pb::Changed { rows: Vec::new(), sync: String::new(), more: true };
-                let envelope = Envelope::new(Lane::Durable, FrameBody::Changed(changed));
-                let mut out = Outbox::default();
-                match self.reach(conv) {
-                    Reach::Sessions(shards) => self.push_to(&shards, None, &envelope, &mut out),
-                    Reach::Topic => self.push_topic(conv, None, &envelope, &mut out),
+                self.tell_to_sync(conv);
+                let mut state = conv.state.lock();
+                state.told = Some(head);
+                if state.untold {
+                    self.post(|| Notice::Missed { conv: conv.id.clone() });
                 }
-                out.flush(&*self.down);
-                conv.state.lock().told = Some(head);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::conversation::Conversation;
 use crate::fanout::wire_entry;
 use crate::outbox::Answer;
 use crate::size::{ITEMS_BYTES_MAX, entry_bytes};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Entries read at once: a page of large entries is full after a few.
 const CHUNK_ENTRIES: usize = 64;
@@ -23,7 +23,7 @@ pub(crate) struct Reading {
     head: Seq,
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Checks that `user` may read `conv` now. A channel may be read by anybody.
     pub(crate) async fn history_allowed(
         &self,
@@ -37,9 +37,8 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             (None, None) => Range::Before(Seq::MAX),
             (Some(_), Some(_)) => return Err(ErrorCode::BadField.because("after or before, not both")),
         };
-        self.load(conv).await?;
-        let head = conv.peek(|loaded| loaded.readable_by(user).map(|()| loaded.meta.head));
-        let head = head.unwrap_or_else(|| Err(ErrorCode::Overloaded.error()))?;
+        self.load_readable(conv, user).await?;
+        let head = conv.peek(|loaded| loaded.meta.head).ok_or_else(|| ErrorCode::Overloaded.error())?;
         let limit = if history.limit == 0 { PAGE_ENTRIES_DEFAULT } else { history.limit.min(PAGE_ENTRIES_MAX) };
         Ok(Reading { conv: conv.id.clone(), range, limit: limit as usize, head })
     }

@@ -21,7 +21,7 @@ use crate::conversation::Conversation;
 use crate::conversation::roster::Roster;
 use crate::outbox::Outbox;
 use crate::sharded::Sharded;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// The loaded large conversations of a user, each with the number of its load.
 type Large = SmallVec<[(ConvId, u64); 1]>;
@@ -60,7 +60,7 @@ impl Interest {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Brings the topic of `conv` in line with its size, after it was loaded.
     pub(crate) fn watch_interest(&self, conv: &Arc<Conversation>) {
         self.interest_changed(conv, None);
@@ -101,11 +101,16 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     }
 
     /// After `conv` was dropped from memory. Its sessions stay in the topic: whoever ceases to be a member does so
-    /// after the conversation was loaded again, and is then made to leave.
+    /// after the conversation was loaded again, and is then made to leave. With other nodes that may happen elsewhere,
+    /// unheard: sessions then leave now.
     pub(crate) fn lose_interest(&self, conv: &Conversation) {
         let found = conv.peek(|loaded| (loaded.interest.take(), loaded.roster.clone()));
-        if let Some((Some(load), roster)) = found {
-            roster.users().for_each(|user| self.interest.remove(user, &conv.id, load));
+        match found {
+            Some((Some(load), roster)) if B::ALONE => {
+                roster.users().for_each(|user| self.interest.remove(user, &conv.id, load));
+            }
+            Some((Some(load), roster)) => self.part(conv, load, roster.users()),
+            _ => {}
         }
     }
 

@@ -21,7 +21,7 @@ use crate::conversation::Conversation;
 use crate::fanout::by_shard;
 use crate::outbox::{Answer, Outbox};
 use crate::router::{Command, Light, conv_id};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router, To};
 
 /// Marks written at once.
 const MARKS_BATCH: usize = 512;
@@ -74,7 +74,7 @@ impl Marks {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// ACK, READ or TYPING, done at once if its conversation is in memory.
     pub(crate) fn light(self: &Arc<Self>, command: Command) -> Light {
         let conv = match &command.body {
@@ -88,15 +88,20 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             Err(error) => return Light::Answer(Err(error)),
         };
         let Some(conv) = self.cache.get(&conv) else { return Light::Queue(command) };
-        let (loaded, running) = {
+        let (known, running) = {
             let state = conv.state.lock();
-            (state.loaded.is_some(), state.running)
+            (state.loaded.as_ref().is_some_and(|loaded| self.may_rely_on(loaded)), state.running)
         };
-        if !loaded {
+        if !known {
             return Light::Queue(command);
         }
-        // A command before it, a JOIN perhaps, may still wait: what fails is then judged again in its turn.
-        let again = running.then(|| Command { body: command.body.clone(), user: command.user.clone(), ..command });
+        // A command before it, a JOIN perhaps, may still wait, or have been done on another node: what fails is then
+        // judged again in its turn.
+        let again = (running || !B::ALONE).then(|| Command {
+            body: command.body.clone(),
+            user: command.user.clone(),
+            ..command
+        });
         match (self.light_on(&conv, command), again) {
             (Light::Answer(Err(_)), Some(again)) => Light::Queue(again),
             (done, _) => done,
@@ -266,5 +271,18 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let envelope = Envelope::new(Lane::Ephemeral, FrameBody::Receipt(receipt));
         self.metrics.receipts.add(1);
         self.push_to(&by_shard(sessions), mark.by, &envelope, out);
+        self.post_push(|| To::Members { members: roster.share(), but: None }, &envelope);
+    }
+
+    /// Marks that another node wrote: what is told of them here rises from there.
+    pub(crate) fn note_receipt(&self, receipt: &pb::Receipt) {
+        let (Ok(conv), Ok(user)) = (ConvId::new(&receipt.conv), UserId::new(&receipt.user)) else { return };
+        let Some(conv) = self.cache.get(&conv) else { return };
+        conv.peek(|loaded| {
+            if let Some((delivered, read)) = loaded.marks.get_mut(&user) {
+                *delivered = receipt.delivered.max(*delivered);
+                *read = receipt.read.max(*read);
+            }
+        });
     }
 }

@@ -19,7 +19,7 @@ use crate::fanout::by_shard;
 use crate::outbox::{Answer, Outbox};
 use crate::router::user_ids;
 use crate::sharded::Sharded;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Users written at once.
 const LAST_SEEN_BATCH: usize = 512;
@@ -68,7 +68,7 @@ impl Presence {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// WATCH: answers with the present state; changes follow as pushes. Who may not be seen looks offline and never
     /// seen, and is not watched.
     pub(crate) async fn watch(&self, session: SessionKey, user: &UserId, watch: &pb::Watch) -> Answer {
@@ -90,7 +90,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 let mut watched = self.presence.watched.of(user).lock();
                 let entry = watched
                     .entry(user.clone())
-                    .or_insert_with(|| Watched { by: SmallVec::new(), online: self.local.is_online(user) });
+                    .or_insert_with(|| Watched { by: SmallVec::new(), online: self.is_online(user) });
                 entry.by.push(session);
             }
             kept.watches.extend(new);
@@ -121,7 +121,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// Whether a user is online, and when it was last seen, in ms since the Unix epoch: now if it is online, 0 if never.
     pub(crate) fn state_of(&self, user: &UserId, record: Option<&User>) -> (bool, u64) {
-        if self.local.is_online(user) {
+        if self.is_online(user) {
             return (true, self.env.now_ms());
         }
         let stored = record.map_or(0, |record| record.last_seen_ms);
@@ -153,7 +153,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let due = std::mem::take(&mut *self.presence.due.lock());
         let mut out = Outbox::default();
         for (user, changed_ms) in due {
-            let online = self.local.is_online(&user);
+            let online = self.is_online(&user);
             let watchers = {
                 let mut watched = self.presence.watched.of(&user).lock();
                 match watched.get_mut(&user) {

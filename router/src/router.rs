@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::appender::dedup::Fingerprints;
 use crate::appender::queue::{Origin, Sending, Work};
 use crate::auth::Keys;
+use crate::cluster::Cluster;
 use crate::cluster::local::Local;
 use crate::conversation::Conversation;
 use crate::conversation::cache::Cache;
@@ -24,15 +25,16 @@ use crate::outbox::{Answer, Outbox};
 use crate::presence::Presence;
 use crate::sessions::Sessions;
 use crate::sync::groups::Groups;
-use crate::{Downstream, Env, RouterConfig, RouterSnapshot};
+use crate::{Alone, Bus, Downstream, Env, RouterConfig, RouterSnapshot};
 
 /// How often [`Router::close`] looks whether all is done.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
 
 /// The router of one node.
 ///
-/// `S` keeps the log, `D` takes what goes to the edges, `E` gives time and randomness.
-pub struct Router<S: Store, D: Downstream, E: Env> {
+/// `S` keeps the log, `D` takes what goes to the edges, `E` gives time and randomness, `B` reaches the other nodes on
+/// the same store, if there are any.
+pub struct Router<S: Store, D: Downstream, E: Env, B: Bus = Alone> {
     pub(crate) config: RouterConfig,
     pub(crate) keys: Keys,
     pub(crate) store: Arc<S>,
@@ -45,6 +47,7 @@ pub struct Router<S: Store, D: Downstream, E: Env> {
     pub(crate) fingerprints: Fingerprints,
     pub(crate) cache: Cache,
     pub(crate) local: Local,
+    pub(crate) cluster: Cluster<B>,
     pub(crate) interest: Interest,
     pub(crate) sessions: Sessions,
     pub(crate) marks: Marks,
@@ -73,11 +76,22 @@ pub(crate) struct Turn {
 }
 
 impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
-    /// A router on `store` whose deliveries go to `down`.
+    /// A router on `store`, the only one there, whose deliveries go to `down`.
     ///
     /// # Panics
     /// Outside of a tokio runtime: that is where the work is done, whoever submits it.
     pub fn new(config: RouterConfig, keys: Keys, store: Arc<S>, down: Arc<D>, env: E) -> Arc<Self> {
+        Self::with_bus(config, keys, store, down, env, Alone)
+    }
+}
+
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
+    /// A router on `store` beside others, which `bus` reaches. They must share `keys`, `store` and the thresholds of
+    /// `config`. Call [`Self::hear`] with what comes from the bus, and [`Self::beat`] on a timer.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn with_bus(config: RouterConfig, keys: Keys, store: Arc<S>, down: Arc<D>, env: E, bus: B) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             cache: Cache::new(config.conversations_cached_max),
             groups: Groups::new(config.users_cached_max),
@@ -91,6 +105,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             me: me.clone(),
             fingerprints: Fingerprints::default(),
             local: Local::default(),
+            cluster: Cluster::new(bus),
             interest: Interest::default(),
             sessions: Sessions::default(),
             marks: Marks::default(),
@@ -107,7 +122,9 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let mut turn = Turn::default();
         for up in batch.drain(..) {
             match up {
-                Up::Connect { session, rid, connect, bearer } => self.connect(session, rid, connect, bearer, &mut turn),
+                Up::Connect { session, rid, connect, bearer, .. } => {
+                    self.connect(session, rid, connect, bearer, &mut turn)
+                }
                 Up::Gone { session, user } => self.gone(session, &user),
                 Up::Command { session, user, rid, body } => {
                     self.metrics.commands.add(1);
@@ -216,6 +233,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
     /// A command in the order of its conversation. Only the conversation's task calls this.
     pub(crate) async fn conversation_command(&self, conv: &Arc<Conversation>, command: Command) {
         let Command { session, user, rid, body } = command;
+        let began = self.check_begins().at;
         let answer = match body {
             FrameBody::Get(_) => self.get(conv, &user).await,
             FrameBody::Update(update) => self.update(conv, &user, &update).await,
@@ -241,7 +259,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                     Err(error) => Err(error),
                 }
             }
-            body => match self.load(conv).await {
+            body => match self.load_since(conv, began).await {
                 Ok(()) => match self.light_on(conv, Command { session, user, rid, body }) {
                     Light::Answer(answer) => answer,
                     Light::Later => return,
@@ -369,7 +387,7 @@ pub(crate) enum Light {
 pub(crate) fn overload_of(work: &Work) -> pb::Error {
     match work {
         Work::Send(send) => send.refusal(ErrorCode::Overloaded),
-        Work::Other(_) | Work::Settle => ErrorCode::Overloaded.error(),
+        Work::Other(_) | Work::Settle | Work::Heard(_) => ErrorCode::Overloaded.error(),
     }
 }
 

@@ -5,9 +5,9 @@ use roost_wire::limits::{NAME_BYTES_MAX, SEARCH_USERS_DEFAULT, SEARCH_USERS_MAX}
 use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 
 use crate::outbox::Answer;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// SEARCH. The user with the exact id comes first. Who may not be seen was never seen.
     pub(crate) async fn search(&self, by: &UserId, search: &pb::Search) -> Answer {
         let prefix = search.prefix.trim();

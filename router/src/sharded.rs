@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use hashbrown::DefaultHashBuilder;
 use parking_lot::Mutex;
+use rustc_hash::FxBuildHasher;
 
 /// How many parts there are. A power of two, well above the number of cores.
 const PARTS: usize = 64;
@@ -11,12 +11,14 @@ const PARTS: usize = 64;
 /// [`PARTS`] values of `T`, each behind its own lock.
 pub(crate) struct Sharded<T> {
     parts: Box<[Mutex<T>]>,
-    hasher: DefaultHashBuilder,
+    /// The same in every process: which keys share a part decides what a cache drops, and a simulated run must repeat.
+    /// Whoever aims keys at one part slows that part's lock, no more: the tables inside have random keys.
+    hasher: FxBuildHasher,
 }
 
 impl<T: Default> Default for Sharded<T> {
     fn default() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: DefaultHashBuilder::default() }
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), hasher: FxBuildHasher }
     }
 }
 
@@ -31,8 +33,8 @@ impl<T> Sharded<T> {
         total.div_ceil(PARTS)
     }
 
-    #[cfg(test)]
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &Mutex<T>> {
+    /// All parts, in an order that does not change.
+    pub(crate) fn parts(&self) -> impl ExactSizeIterator<Item = &Mutex<T>> {
         self.parts.iter()
     }
 }

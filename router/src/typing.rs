@@ -7,12 +7,12 @@ use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 use crate::conversation::{Conversation, Loaded};
 use crate::fanout::by_shard;
 use crate::outbox::{Answer, Outbox};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router, To};
 
 /// Typing sessions remembered per conversation; the oldest is forgotten first.
 const TYPING_SESSIONS_MAX: usize = 32;
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// TYPING in a conversation that is loaded. In conversations above the interest threshold it is dropped.
     pub(crate) fn typing(
         &self,
@@ -39,12 +39,13 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             return Ok(FrameBody::Ok(pb::Ok {}));
         };
         let sessions = self.sessions_of(roster.users().filter(|member| *member != user));
-        if !sessions.is_empty() {
+        if !B::ALONE || !sessions.is_empty() {
             self.metrics.typing.add(1);
             let push = pb::Typing { conv: conv.id.as_str().to_owned(), user: user.as_str().to_owned(), on: typing.on };
             let envelope = Envelope::new(Lane::Ephemeral, FrameBody::Typing(push));
             let mut out = Outbox::default();
             self.push_to(&by_shard(sessions), None, &envelope, &mut out);
+            self.post_push(|| To::Members { members: roster.share(), but: Some(user.clone()) }, &envelope);
             out.flush(&*self.down);
         }
         Ok(FrameBody::Ok(pb::Ok {}))

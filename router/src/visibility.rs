@@ -9,12 +9,12 @@ use roost_storage::Store;
 use roost_wire::{ConvId, UserId, pb};
 
 use crate::conversation::ids;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Index rows that one look may read.
 const LOOKS_MAX: usize = 16_384;
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Which of `users` the user `by` may see, in their order.
     pub(crate) async fn visible(&self, by: &UserId, users: &[UserId]) -> Result<Vec<bool>, pb::Error> {
         let pairs: Vec<ConvId> = users.iter().map(|user| ids::direct(by, user)).collect();

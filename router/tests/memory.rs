@@ -73,7 +73,13 @@ fn bytes_per_session(sessions: u32, name: &str) -> isize {
     for n in 0..sessions {
         let token = router.keys().mint(&Claims::new(user(n), name, Scope::User, SystemEnv.now_ms(), 3600));
         let connect = pb::Connect { token, device: "phone".into(), ..pb::Connect::default() };
-        router.submit(&mut vec![Up::Connect { session: key(n), rid: 1, connect, bearer: None }]);
+        router.submit(&mut vec![Up::Connect {
+            session: key(n),
+            rid: 1,
+            connect,
+            bearer: None,
+            peer: ([127, 0, 0, 1], 1).into(),
+        }]);
     }
     assert_eq!(router.metrics().get("roost_router_sessions"), Some(sessions.into()));
     let full = live_bytes();

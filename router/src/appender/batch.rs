@@ -2,21 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::{HashMap, HashSet};
 use roost_storage::{Append, Entry, IndexUpdate, Range, Store};
 use roost_wire::{ErrorCode, Seq, UserId, pb};
+use tokio::time::Instant;
 
 use super::dedup::Recent;
 use super::propose::{ROUNDS_MAX, Tried};
-use super::queue::Sending;
+use super::queue::{Came, Sending};
 use crate::conversation::{Conversation, Loaded};
 use crate::fanout::Telling;
 use crate::outbox::Outbox;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Entries read at once on behalf of a resend.
 const RESEND_READ_ENTRIES: usize = 256;
+
+/// A first try that took this long from its coming to a look at its conversation, which had to be read for it, is looked
+/// for in the log like a resend. No client sends again and lets so much else be appended sooner.
+const OVERTAKEN_AFTER: Duration = Duration::from_millis(100);
 
 /// A SEND that is not answered yet.
 struct Pending {
@@ -35,16 +41,17 @@ enum Verdict {
     Answer(Result<pb::Sent, pb::Error>),
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Appends `sends` to `conv`; answers each, pushes the entries.
     pub(crate) async fn append_sends(&self, conv: &Arc<Conversation>, sends: Vec<Sending>) {
         let mut pending: Vec<Pending> = sends.into_iter().map(|send| self.pending(send)).collect();
         // The seq from which on an entry may be of a try of ours whose outcome was unknown.
         let mut doubt_from: Option<Seq> = None;
         let mut give_up = ErrorCode::Overloaded;
+        let began = self.check_begins().at;
         for _ in 0..ROUNDS_MAX {
             let mut out = Outbox::default();
-            if let Err(error) = self.load(conv).await {
+            if let Err(error) = self.load_for(conv, &pending, began).await {
                 give_up = ErrorCode::from_number(error.code).unwrap_or(ErrorCode::Internal);
                 break;
             }
@@ -96,6 +103,18 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         out.flush(&*self.down);
     }
 
+    /// Loads `conv`. Before a sender is refused the store is asked whether it joined on another node.
+    async fn load_for(&self, conv: &Arc<Conversation>, pending: &[Pending], began: Instant) -> Result<(), pb::Error> {
+        self.load(conv).await?;
+        if B::ALONE {
+            return Ok(());
+        }
+        let stranger =
+            |loaded: &Loaded, one: &Pending| !one.send.publish && loaded.roster.role(&one.send.from).is_none();
+        let refused = conv.peek(|loaded| !loaded.is_channel() && pending.iter().any(|one| stranger(loaded, one)));
+        if refused == Some(true) { self.load_since(conv, began).await } else { Ok(()) }
+    }
+
     fn pending(&self, send: Sending) -> Pending {
         let key = self.fingerprints.key(&send.from, &send.cmid);
         Pending { key, print: self.fingerprints.body(&send.body), send }
@@ -122,6 +141,11 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let looks = |verdict: &Verdict| matches!(verdict, Verdict::Look(_));
         if verdicts.iter().any(looks) {
             self.look_back(conv, pending, &mut verdicts).await;
+            // What was not found was not stored.
+            conv.peek(|loaded| {
+                let left = verdicts.iter_mut().zip(pending.iter()).filter(|(verdict, _)| looks(verdict));
+                left.filter(|(_, one)| is_stranger(loaded, &one.send)).for_each(|(verdict, _)| *verdict = not_member());
+            });
         }
         let mut verdicts = verdicts.into_iter();
         let mut kept = Vec::with_capacity(pending.len());
@@ -243,6 +267,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let mut done = HashSet::with_capacity(pending.len());
         let mut later = Vec::new();
         let mut recents = Vec::with_capacity(pending.len());
+        let mut posted = Vec::new();
         let mut tellings = Vec::with_capacity(pending.len());
         for one in pending.drain(..) {
             if !done.insert(one.key) {
@@ -255,6 +280,9 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             let except = if send.publish { None } else { send.origin.session() };
             let sent = sent(conv.id.as_str(), seq, ts_ms, false);
             let entry = Entry { seq, ts_ms, from: send.from, cmid: send.cmid, body: send.body };
+            if !B::ALONE {
+                posted.push(entry.clone());
+            }
             tellings.push(Telling { entry, except, sent: Some((send.origin, sent)) });
         }
         *pending = later;
@@ -262,6 +290,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let mut out = Outbox::default();
         self.tell_all(conv, tellings, &mut out);
         out.flush(&*self.down);
+        self.post_entries(conv, &posted);
     }
 
     /// Moves the head in memory over entries that were stored, in order.
@@ -293,9 +322,6 @@ fn judge(loaded: &Loaded, one: &Pending, doubt_from: Option<Seq>, resend_max: u6
     if send.publish != loaded.is_channel() {
         return Verdict::Answer(Err(ErrorCode::WrongKind.error()));
     }
-    if !send.publish && loaded.roster.role(&send.from).is_none() {
-        return Verdict::Answer(Err(ErrorCode::NotMember.error()));
-    }
     if let Some(earlier) = loaded.recents.find(one.key) {
         if earlier.body != one.print {
             return Verdict::Answer(Err(cmid_conflict()));
@@ -303,13 +329,30 @@ fn judge(loaded: &Loaded, one: &Pending, doubt_from: Option<Seq>, resend_max: u6
         let ours = doubt_from.is_some_and(|from| earlier.seq >= from);
         return Verdict::Answer(Ok(sent(loaded.meta.conv.as_str(), earlier.seq, earlier.ts_ms, !ours)));
     }
+    // An earlier try may have been stored while the sender was a member: that is looked for before anybody is refused.
+    let unseen = || if is_stranger(loaded, send) { not_member() } else { Verdict::New };
     // After a doubt a try of ours may have got in since; above the head as it was then it can only be that one.
     let floor = match (send.attempt, doubt_from) {
-        (0, None) => return Verdict::New,
+        (0, None) => match send.came {
+            None => return unseen(),
+            // On its way in it may have been overtaken by a resend through another node.
+            Some(Came { head: Some(head), .. }) => head,
+            Some(Came { since, .. }) if since.elapsed() < OVERTAKEN_AFTER => return unseen(),
+            Some(_) => loaded.meta.head.saturating_sub(resend_max),
+        },
         (0, Some(from)) => from - 1,
         _ => send.seen.unwrap_or_else(|| loaded.meta.head.saturating_sub(resend_max)),
     };
-    if floor < loaded.recents.above() { Verdict::Look(floor) } else { Verdict::New }
+    if floor < loaded.recents.above() { Verdict::Look(floor) } else { unseen() }
+}
+
+/// Whether the sender may not write here.
+fn is_stranger(loaded: &Loaded, send: &Sending) -> bool {
+    !send.publish && loaded.roster.role(&send.from).is_none()
+}
+
+fn not_member() -> Verdict {
+    Verdict::Answer(Err(ErrorCode::NotMember.error()))
 }
 
 fn sent(conv: &str, seq: Seq, ts: u64, dup: bool) -> pb::Sent {

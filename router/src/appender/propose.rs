@@ -7,7 +7,7 @@ use roost_wire::link::SessionKey;
 use roost_wire::pb;
 
 use crate::conversation::Conversation;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Tries before an append is given up. Each lost one means that another appender won.
 pub(crate) const ROUNDS_MAX: usize = 8;
@@ -25,7 +25,7 @@ pub(crate) enum Tried {
     Doubt,
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Appends once. After [`Tried::Doubt`] call [`Self::in_doubt`].
     ///
     /// `doubt` is set as soon as the outcome of a try was unknown; from then on no failure is certain. `except` names
@@ -59,10 +59,21 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             }
             Err(_) | Ok(Err(StoreError::Unknown(_))) => {
                 *doubt = true;
+                {
+                    // Whatever the log turns out to have is to be told, here and to the other nodes.
+                    let mut state = conv.state.lock();
+                    state.told.get_or_insert(expected - 1);
+                    state.untold = !B::ALONE;
+                }
                 self.metrics.append_unknowns.add(1);
                 tracing::warn!(conv = %conv.id, expected, "outcome of an append is unknown, reading the log");
                 match self.catch_up_from(conv, expected - 1, except).await {
-                    Ok(()) => Tried::Moved,
+                    Ok(()) => {
+                        let mut state = conv.state.lock();
+                        // What is read anew first is told then.
+                        state.untold &= state.loaded.is_none();
+                        Tried::Moved
+                    }
                     Err(_) => Tried::Doubt,
                 }
             }

@@ -9,12 +9,14 @@ use roost_wire::link::SessionKey;
 use roost_wire::pb::{self, Body};
 use roost_wire::{ConvId, ErrorCode, FrameBody, Seq, UserId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::conversation::Conversation;
 use crate::conversation::cache::Entered;
+use crate::conversation::heard::Heard;
 use crate::outbox::Outbox;
 use crate::router::Command;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Turns of a conversation's task before it lets others run.
 const TURNS_MAX: u32 = 32;
@@ -56,6 +58,17 @@ pub(crate) struct Sending {
     pub(crate) seen: Option<Seq>,
     /// PUBLISH: to a channel, and pushed to the sender as well.
     pub(crate) publish: bool,
+    /// What was known when it came, where other nodes append too.
+    pub(crate) came: Option<Came>,
+}
+
+/// A SEND on its way in. If it takes long, the client may meanwhile have sent it again through another node, which
+/// then appended it: after `since`, and above `head`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Came {
+    pub(crate) since: Instant,
+    /// The head of the conversation at that time, if it was in memory.
+    pub(crate) head: Option<Seq>,
 }
 
 impl Sending {
@@ -73,6 +86,8 @@ pub(crate) enum Work {
     Other(Box<Command>),
     /// See what became of an append of unknown outcome.
     Settle,
+    /// Another node told something.
+    Heard(Heard),
 }
 
 /// What the task does next.
@@ -83,6 +98,15 @@ pub(crate) enum Next {
     Other(Box<Command>),
     /// See [`Work::Settle`].
     Settle,
+    /// See [`Work::Heard`].
+    Heard(Heard),
+}
+
+impl Came {
+    /// Now, unless this node is alone.
+    pub(crate) fn now<B: Bus>() -> Option<Self> {
+        (!B::ALONE).then(|| Self { since: Instant::now(), head: None })
+    }
 }
 
 impl Conversation {
@@ -90,10 +114,13 @@ impl Conversation {
     ///
     /// # Errors
     /// Gives `work` back if `queued_max` commands wait already.
-    fn push(&self, work: Work, queued_max: usize) -> Result<bool, Box<Work>> {
+    fn push(&self, mut work: Work, queued_max: usize) -> Result<bool, Box<Work>> {
         let mut state = self.state.lock();
         if state.queue.len() >= queued_max {
             return Err(Box::new(work));
+        }
+        if let Work::Send(Sending { came: Some(came), .. }) = &mut work {
+            came.head = state.loaded.as_ref().map(|loaded| loaded.meta.head);
         }
         state.queue.push_back(work);
         Ok(!std::mem::replace(&mut state.running, true))
@@ -117,6 +144,7 @@ impl Conversation {
                 Some(Work::Send(send)) => sends.push(send),
                 Some(Work::Other(command)) => return Some(Next::Other(command)),
                 Some(Work::Settle) => return Some(Next::Settle),
+                Some(Work::Heard(heard)) => return Some(Next::Heard(heard)),
                 None => {}
             }
         }
@@ -130,17 +158,14 @@ impl Conversation {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// The conversation `id`, in memory from now on.
     pub(crate) fn conversation(&self, id: &ConvId) -> Arc<Conversation> {
-        let (conv, entered) = self.cache.enter(id);
+        let (conv, entered) = self.cache.enter(id, |evicted| self.lose_interest(evicted));
         if let Entered::New { evicted } = entered {
             self.metrics.conversations.add(1);
-            if let Some(evicted) = evicted {
-                self.metrics.conversations.sub(1);
-                self.metrics.conversations_evicted.add(1);
-                self.lose_interest(&evicted);
-            }
+            self.metrics.conversations.sub(evicted.into());
+            self.metrics.conversations_evicted.add(evicted.into());
         }
         conv
     }
@@ -197,6 +222,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 }
                 Next::Settle => {
                     Box::pin(self.settle(&conv)).await;
+                    1
+                }
+                Next::Heard(heard) => {
+                    Box::pin(self.heard(&conv, heard)).await;
                     1
                 }
             };

@@ -4,19 +4,20 @@ use roost_storage::Store;
 use roost_wire::link::SessionKey;
 use roost_wire::{ConvId, ErrorCode, UserId, pb};
 
-use super::queue::{Origin, Sending, Work};
+use super::queue::{Came, Origin, Sending, Work};
 use crate::config::PublishPolicy;
 use crate::router::{Turn, channel_id, conv_id, overload_of};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// SEND of a session.
     pub(crate) fn send(&self, session: SessionKey, user: UserId, rid: u64, send: pb::Send, turn: &mut Turn) {
         let pb::Send { conv, cmid, body, attempt, seen } = send;
         let checked = conv_id(&conv).and_then(|conv| {
             let body = body.ok_or_else(|| ErrorCode::BadField.because("body is missing"))?;
             let origin = Origin::Session { session, rid };
-            let sending = Sending { origin, from: user, cmid, body, attempt, seen, publish: false };
+            let sending =
+                Sending { origin, from: user, cmid, body, attempt, seen, publish: false, came: Came::now::<B>() };
             sending.check().map(|()| (conv, sending))
         });
         match checked {
@@ -64,10 +65,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         if cmid.is_empty() {
             cmid = format!("{:032x}", self.env.random_bits());
         }
-        let sending = |origin, body| Sending { origin, from, cmid, body, attempt, seen, publish: true };
         let conv = channel_id(&channel)?;
         let body = body.ok_or_else(|| ErrorCode::BadField.because("body is missing"))?;
-        let sending = sending(origin, body);
+        let came = Came::now::<B>();
+        let sending = Sending { origin, from, cmid, body, attempt, seen, publish: true, came };
         sending.check()?;
         Ok((conv, sending))
     }

@@ -9,12 +9,12 @@ use roost_storage::Store;
 
 use super::queue::Work;
 use crate::conversation::Conversation;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Pause before the log is looked at again.
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Looks at the log after a pause. At most one look per conversation is due.
     pub(crate) fn settle_later(&self, conv: &Arc<Conversation>) {
         if std::mem::replace(&mut conv.state.lock().settling, true) {

@@ -42,18 +42,22 @@ impl Cache {
         Some(Arc::clone(conv))
     }
 
-    /// The conversation, made if need be, and one that had to go for it.
-    pub(crate) fn enter(&self, id: &ConvId) -> (Arc<Conversation>, Entered) {
+    /// The conversation, made if need be. `evict` is called with one that had to go for it, before anybody can enter
+    /// that one again.
+    pub(crate) fn enter(&self, id: &ConvId, evict: impl FnOnce(&Conversation)) -> (Arc<Conversation>, Entered) {
         let mut part = self.parts.of(id).lock();
         if let Some(conv) = part.map.get(id) {
             conv.touched.store(true, Relaxed);
             return (Arc::clone(conv), Entered::Known);
         }
         let evicted = if part.map.len() >= self.part_max { part.evict() } else { None };
+        if let Some(evicted) = &evicted {
+            evict(evicted);
+        }
         let conv = Arc::new(Conversation::new(id.clone()));
         part.map.insert(id.clone(), Arc::clone(&conv));
         part.ring.push_back(Arc::clone(&conv));
-        (conv, Entered::New { evicted })
+        (conv, Entered::New { evicted: evicted.is_some() })
     }
 }
 
@@ -64,7 +68,7 @@ pub(crate) enum Entered {
     /// It is new.
     New {
         /// Another one was dropped for it.
-        evicted: Option<Arc<Conversation>>,
+        evicted: bool,
     },
 }
 
@@ -92,13 +96,11 @@ mod tests {
     #[test]
     fn keeps_what_is_in_use_and_drops_what_is_not() {
         let cache = Cache::new(64);
-        let held = cache.enter(&ConvId::from_bits(0)).0;
+        let held = cache.enter(&ConvId::from_bits(0), |_| panic!("there is room")).0;
         let mut evicted = 0;
         for bits in 1..10_000 {
-            if let Entered::New { evicted: Some(conv) } = cache.enter(&ConvId::from_bits(bits)).1 {
-                assert_ne!(conv.id, held.id);
-                evicted += 1;
-            }
+            let entered = cache.enter(&ConvId::from_bits(bits), |conv| assert_ne!(conv.id, held.id)).1;
+            evicted += usize::from(matches!(entered, Entered::New { evicted: true }));
         }
         let cached: usize = cache.parts.parts().map(|part| part.lock().map.len()).sum();
         assert_eq!(cached + evicted, 10_000);

@@ -15,9 +15,9 @@ use super::roster::Roster;
 use crate::accounts::check_name;
 use crate::outbox::{Answer, Outbox};
 use crate::router::user_ids;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// CREATE.
     pub(crate) async fn create(&self, session: SessionKey, user: &UserId, create: &pb::Create) -> Answer {
         let named = user_ids(&create.members)?;

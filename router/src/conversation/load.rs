@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-use roost_storage::{ConvMeta, Entry, Range, Store};
+use roost_storage::{ConvMeta, Entry, Member, Range, Store};
 use roost_wire::pb::Kind;
 use roost_wire::{ConvId, ErrorCode, Seq, pb};
 
 use super::roster::Roster;
 use super::{Conversation, Loaded};
 use crate::appender::dedup::Recents;
-use crate::{Downstream, Env, Router};
+use crate::appender::propose::ROUNDS_MAX;
+use crate::{Bus, Downstream, Env, Router};
 
 /// Entries read at once when catching up.
 const CATCH_UP_ENTRIES: usize = 256;
 /// Entries that are caught up with one by one; further behind, the conversation is read anew.
 const CATCH_UP_ENTRIES_MAX: usize = 4096;
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Reads `conv` unless it is in memory. Only its task calls this.
     ///
     /// # Errors
@@ -30,33 +31,31 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let (head, told) = {
             let mut state = conv.state.lock();
             let head = loaded.meta.head;
-            let told = *state.told.get_or_insert(head);
+            // Other nodes may be about to tell of the last entries: nobody knows then where telling begins.
+            if B::ALONE || head == 0 {
+                state.told.get_or_insert(head);
+            }
             state.loaded = Some(Box::new(loaded));
-            (head, told)
+            (head, state.told.unwrap_or(head))
         };
         self.watch_interest(conv);
         if head > told {
             self.tell_missed(conv, told, head).await;
         }
+        conv.state.lock().untold = false;
         Ok(())
     }
 
     async fn read_conversation(&self, id: &ConvId) -> Result<Loaded, pb::Error> {
-        let ids = std::slice::from_ref(id);
-        let entries_max = self.config.recent_entries_max;
-        let (metas, members, tail) = tokio::try_join!(
-            self.read(self.store.metas(ids)),
-            self.read(self.store.members(id)),
-            self.read(self.store.range(id, Range::Before(Seq::MAX), entries_max)),
-        )?;
-        let meta = metas.into_iter().next().flatten();
+        let checked = self.check_begins();
+        let (meta, members, tail) = self.read_parts(id).await?;
         let exists = meta.is_some();
         let mut meta = match meta {
             Some(meta) => meta,
             None if id.is_channel() => self.unborn_channel(id),
             None => return Err(ErrorCode::NoConversation.error()),
         };
-        // The three reads are not one snapshot: what the tail shows counts.
+        // The reads are not one snapshot: what the tail shows counts.
         meta.head = meta.head.max(tail.last().map_or(0, |last| last.seq));
         let above = tail.first().map_or(meta.head, |first| first.seq - 1);
         let mut recents = Recents::new(above);
@@ -72,7 +71,34 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             marks: hashbrown::HashMap::new(),
             typing: smallvec::SmallVec::new(),
             interest: None,
+            checked,
         })
+    }
+
+    /// Meta data, members, and the last entries, all as of the last of these.
+    async fn read_parts(&self, id: &ConvId) -> Result<(Option<ConvMeta>, Vec<Member>, Vec<Entry>), pb::Error> {
+        let ids = std::slice::from_ref(id);
+        let metas = self.store.metas(ids);
+        let tail = || self.store.range(id, Range::Before(Seq::MAX), self.config.recent_entries_max);
+        if B::ALONE {
+            // Only this conversation's task writes to it, and it waits.
+            let (metas, members, tail) =
+                tokio::try_join!(self.read(metas), self.read(self.store.members(id)), self.read(tail()))?;
+            return Ok((metas.into_iter().next().flatten(), members, tail));
+        }
+        let mut meta = self.read(metas).await?.into_iter().next().flatten();
+        for _ in 0..ROUNDS_MAX {
+            let members = self.read(self.store.members(id)).await?;
+            let tail = self.read(tail()).await?;
+            let head = meta.as_ref().map_or(0, |meta| meta.head);
+            let reaches = tail.first().is_none_or(|first| first.seq <= head + 1);
+            // Members change with an event only: without one since the head was read they are those of the tail.
+            if reaches && tail.iter().all(|entry| entry.seq <= head || entry.body.event.is_none()) {
+                return Ok((meta, members, tail));
+            }
+            meta = self.read(self.store.metas(ids)).await?.into_iter().next().flatten();
+        }
+        Err(self.overloaded())
     }
 
     fn unborn_channel(&self, id: &ConvId) -> ConvMeta {
@@ -147,6 +173,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
                 loaded.recents.push(self.fingerprints.recent(entry));
                 loaded.meta.head = loaded.meta.head.max(entry.seq);
             }
+            loaded.exists |= !entries.is_empty();
         });
     }
 

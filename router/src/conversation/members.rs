@@ -16,7 +16,7 @@ use crate::appender::propose::{ROUNDS_MAX, Tried};
 use crate::fanout::{Telling, wire_entry};
 use crate::outbox::{Answer, Outbox};
 use crate::router::user_ids;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// A change that is durable.
 struct Done {
@@ -25,7 +25,7 @@ struct Done {
     entries: Vec<Entry>,
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// UPDATE.
     pub(crate) async fn update(&self, conv: &Arc<Conversation>, user: &UserId, update: &pb::Update) -> Answer {
         let name = update.name.as_deref().map(check_name).transpose()?;
@@ -46,7 +46,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         members: &pb::Members,
     ) -> Answer {
         let wanted = wanted(members)?;
-        self.load(conv).await?;
+        self.load_since(conv, self.check_begins().at).await?;
         // Who may not ask learns nothing about who exists.
         let members_max = self.config.members_max;
         let plan = |loaded: &Loaded| {
@@ -65,7 +65,7 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
 
     /// JOIN. Who is in already gets the same answer.
     pub(crate) async fn join_group(&self, conv: &Arc<Conversation>, user: &UserId) -> Answer {
-        self.load(conv).await?;
+        self.load_since(conv, self.check_begins().at).await?;
         // A conversation that cannot be joined looks the same whatever its kind.
         let joinable = |loaded: &mut Loaded| loaded.meta.kind == Kind::Group || loaded.roster.role(user).is_some();
         if !conv.peek(joinable).unwrap_or(false) {
@@ -102,8 +102,10 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         let mut tried: Option<Done> = None;
         let mut doubt = false;
         let mut error = ErrorCode::Overloaded.error();
+        // Nobody is refused, and nothing taken for done, by what may have changed on another node.
+        let began = self.check_begins().at;
         for _ in 0..ROUNDS_MAX {
-            if let Err(failed) = self.load(conv).await {
+            if let Err(failed) = self.load_since(conv, began).await {
                 error = failed;
                 break;
             }
@@ -129,7 +131,9 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
             match self.propose(conv, append, &mut doubt, |_| None).await {
                 Tried::Stored => {
                     self.take_effect(conv, asker, &done);
+                    let posted = if B::ALONE { Vec::new() } else { done.entries.clone() };
                     self.announce(conv, done, except, true);
+                    self.post_entries(conv, &posted);
                     return Ok(());
                 }
                 Tried::Moved => tried = Some(done),

@@ -6,7 +6,9 @@
 
 pub(crate) mod cache;
 pub(crate) mod create;
+pub(crate) mod heard;
 pub(crate) mod ids;
+pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod members;
 pub(crate) mod roles;
@@ -26,6 +28,7 @@ use smallvec::SmallVec;
 
 use crate::appender::dedup::Recents;
 use crate::appender::queue::Work;
+use lease::Checked;
 use roster::Roster;
 
 /// One conversation in memory.
@@ -49,6 +52,8 @@ pub(crate) struct State {
     pub(crate) loaded: Option<Box<Loaded>>,
     /// The last seq that was pushed from here. `None`: nothing was.
     pub(crate) told: Option<Seq>,
+    /// An append of this node may have got in without having been told to the other nodes.
+    pub(crate) untold: bool,
 }
 
 /// What is known of a conversation.
@@ -64,6 +69,8 @@ pub(crate) struct Loaded {
     pub(crate) typing: SmallVec<[(SessionKey, u64, bool); 1]>,
     /// Sessions of members have joined the topic, and those to come will: the number under which they do.
     pub(crate) interest: Option<u64>,
+    /// When all this was so in the store.
+    pub(crate) checked: Checked,
 }
 
 impl Loaded {

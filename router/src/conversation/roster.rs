@@ -18,9 +18,19 @@ impl Roster {
         Self(members.into())
     }
 
+    /// Members that are in order already.
+    pub(crate) const fn shared(members: Arc<[Member]>) -> Self {
+        Self(members)
+    }
+
     pub(crate) fn role(&self, user: &UserId) -> Option<Role> {
         let place = self.0.binary_search_by(|member| member.user.cmp(user)).ok()?;
         Some(self.0[place].role)
+    }
+
+    /// The same members, shared.
+    pub(crate) fn share(&self) -> Arc<[Member]> {
+        Arc::clone(&self.0)
     }
 
     pub(crate) fn len(&self) -> usize {

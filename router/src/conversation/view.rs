@@ -7,12 +7,13 @@ use roost_wire::limits::MEMBERS_LISTED_MAX;
 use roost_wire::link::SessionKey;
 use roost_wire::link::{Envelope, Lane};
 use roost_wire::{ConvId, ErrorCode, FrameBody, UserId, pb};
+use smallvec::SmallVec;
 
 use super::roster::Roster;
 use super::{Conversation, Loaded};
 use crate::fanout::by_shard;
 use crate::outbox::{Answer, Outbox};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router, To};
 
 impl Loaded {
     /// # Errors
@@ -22,12 +23,26 @@ impl Loaded {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// GET.
     pub(crate) async fn get(&self, conv: &Arc<Conversation>, user: &UserId) -> Answer {
-        self.load(conv).await?;
-        conv.peek(|loaded| loaded.readable_by(user)).unwrap_or_else(|| Err(ErrorCode::Overloaded.error()))?;
+        self.load_readable(conv, user).await?;
         self.view(conv).await
+    }
+
+    /// Loads `conv` and checks that `user` may read it now.
+    ///
+    /// # Errors
+    /// 301 if not; what [`Self::load`] says.
+    pub(crate) async fn load_readable(&self, conv: &Arc<Conversation>, user: &UserId) -> Result<(), pb::Error> {
+        let began = self.check_begins().at;
+        let allowed = || conv.peek(|loaded| loaded.readable_by(user)).unwrap_or(Err(ErrorCode::Overloaded.error()));
+        self.load_leased(conv).await?;
+        if allowed().is_ok() {
+            return Ok(());
+        }
+        self.load_since(conv, began).await?;
+        allowed()
     }
 
     /// CONVERSATION of a loaded conversation, with as many members as are listed.
@@ -78,12 +93,14 @@ impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
         except: Option<SessionKey>,
         out: &mut Outbox,
     ) {
-        let sessions = self.sessions_of(users);
-        if sessions.is_empty() {
+        let users: SmallVec<[&UserId; 8]> = users.collect();
+        let sessions = self.sessions_of(users.iter().copied());
+        if users.is_empty() || (B::ALONE && sessions.is_empty()) {
             return;
         }
         let changed = pb::Changed { rows: vec![row], sync: String::new(), more: false };
         let envelope = Envelope::new(Lane::Durable, FrameBody::Changed(changed));
         self.push_to(&by_shard(sessions), except, &envelope, out);
+        self.post_push(|| To::Users(users.iter().map(|user| (*user).clone()).collect()), &envelope);
     }
 }

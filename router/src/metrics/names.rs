@@ -50,5 +50,16 @@ metrics! {
     typing: Counter = "roost_router_typing_total", "TYPING passed on.";
     typing_dropped: Counter = "roost_router_typing_dropped_total", "TYPING dropped: too often, or too many members.";
     presence_pushes: Counter = "roost_router_presence_pushes_total", "Changes of presence told to watchers.";
+    parcels_posted: Counter = "roost_router_parcels_posted_total", "Parcels posted to the other nodes, heartbeats included.";
+    parcels_heard: Counter = "roost_router_parcels_heard_total", "Parcels of other nodes that arrived.";
+    parcel_duplicates: Counter = "roost_router_parcel_duplicates_total", "Parcels of other nodes that came again, or after they were given up.";
+    parcels_stale: Counter = "roost_router_parcels_stale_total", "Parcels of an earlier life of another node, or after it left.";
+    parcel_gaps: Counter = "roost_router_parcel_gaps_total", "Times a parcel of another node was missed, for good or for a moment.";
+    node_silences: Counter = "roost_router_node_silences_total", "Times another node fell silent.";
+    bus_doubts: Counter = "roost_router_bus_doubts_total", "Times parcels of another node were lost, or may have been.";
+    roster_checks: Counter = "roost_router_roster_checks_total", "Times what is known of a conversation was compared with the store.";
+    nodes: Gauge = "roost_router_nodes", "Other nodes that are heard.";
+    users_elsewhere: Gauge = "roost_router_users_elsewhere", "Users known to be on other nodes.";
+    users_elsewhere_dropped: Counter = "roost_router_users_elsewhere_dropped_total", "Users on other nodes that were not remembered for want of room.";
     last_seen_dropped: Counter = "roost_router_last_seen_dropped_total", "Times of last presence not written.";
 }

@@ -5,6 +5,7 @@
 //! read of the meta data of its groups per SYNC and per CONNECT with a sync token. Users without groups cost no more
 //! than the scan.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -13,7 +14,7 @@ use roost_wire::{ConvId, UserId, pb};
 
 use crate::conversation::ids;
 use crate::sharded::Sharded;
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 
 /// Index rows read at once.
 const SCAN_ROWS: usize = 500;
@@ -26,9 +27,16 @@ pub(crate) struct Groups {
 
 #[derive(Default)]
 struct Part {
-    users: HashMap<UserId, Arc<[ConvId]>>,
+    users: HashMap<UserId, Known>,
     /// Counts the changes of membership, so that a scan that was overtaken by one is not kept.
     changes: u64,
+}
+
+/// The groups of one user, as they were at a stamp of the user's rows.
+#[derive(Clone)]
+struct Known {
+    groups: Arc<[ConvId]>,
+    stamp: Stamp,
 }
 
 impl Groups {
@@ -44,37 +52,46 @@ impl Groups {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
-    /// The groups that `user` is a member of.
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
+    /// The groups that `user` is a member of. Where other nodes change members too, the rows that changed since the
+    /// last look are read.
     pub(crate) async fn groups_of(&self, user: &UserId) -> Result<Arc<[ConvId]>, pb::Error> {
-        let changes = {
+        let (changes, known) = {
             let part = self.groups.parts.of(user).lock();
-            if let Some(groups) = part.users.get(user) {
-                return Ok(Arc::clone(groups));
-            }
-            part.changes
+            (part.changes, part.users.get(user).cloned())
         };
-        let mut groups = Vec::new();
-        let mut since: Stamp = 0;
+        let (mut groups, mut since): (BTreeSet<ConvId>, Stamp) = match &known {
+            Some(known) if B::ALONE => return Ok(Arc::clone(&known.groups)),
+            Some(known) => (known.groups.iter().cloned().collect(), known.stamp),
+            None => (BTreeSet::new(), 0),
+        };
+        let began = since;
         loop {
             let page = self.read(self.store.index(user, since, SCAN_ROWS)).await?;
-            let member = page.rows.into_iter().filter(|row| row.role.is_some() && ids::is_group(&row.conv));
-            groups.extend(member.map(|row| row.conv));
-            if !page.more || page.stamp <= since {
+            for row in page.rows.into_iter().filter(|row| ids::is_group(&row.conv)) {
+                match row.role {
+                    Some(_) => groups.insert(row.conv),
+                    None => groups.remove(&row.conv),
+                };
+            }
+            let more = page.more && page.stamp > since;
+            since = since.max(page.stamp);
+            if !more {
                 break;
             }
-            since = page.stamp;
         }
-        // A row that changed during the scan may have come twice.
-        groups.sort_unstable();
-        groups.dedup();
-        let groups: Arc<[ConvId]> = groups.into();
+        if let Some(known) = known
+            && since == began
+        {
+            return Ok(known.groups);
+        }
+        let groups: Arc<[ConvId]> = groups.into_iter().collect();
         let mut part = self.groups.parts.of(user).lock();
         if part.changes == changes {
             if part.users.len() >= self.groups.part_max {
                 part.users.clear();
             }
-            part.users.insert(user.clone(), Arc::clone(&groups));
+            part.users.insert(user.clone(), Known { groups: Arc::clone(&groups), stamp: since });
         }
         Ok(groups)
     }

@@ -15,7 +15,7 @@ use roost_wire::{ConvId, FrameBody, UserId, pb};
 use crate::fanout::wire_entry;
 use crate::outbox::Answer;
 use crate::size::{ITEMS_BYTES_MAX, row_bytes};
-use crate::{Downstream, Env, Router};
+use crate::{Bus, Downstream, Env, Router};
 use token::SyncToken;
 
 /// Rows of one answer, within its limits.
@@ -37,7 +37,7 @@ impl Rows {
     }
 }
 
-impl<S: Store, D: Downstream, E: Env> Router<S, D, E> {
+impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Whether nothing changed for `user` since a token.
     pub(crate) async fn is_fresh(&self, user: &UserId, since: SyncToken) -> Result<bool, pb::Error> {
         if self.read(self.store.last_change(user)).await? > since.rows {

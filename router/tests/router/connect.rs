@@ -65,7 +65,7 @@ async fn a_connection_with_a_bad_token_is_refused_with_the_close_that_fits() {
     let session = house.next_key();
     let bearer = Some(house.token("ada", "", Scope::User).into());
     let connect = pb::Connect { device: "d".repeat(64), ..pb::Connect::default() };
-    house.router.submit(&mut vec![Up::Connect { session, rid: 1, connect, bearer }]);
+    house.router.submit(&mut vec![Up::Connect { session, rid: 1, connect, bearer, peer: ([127, 0, 0, 1], 1).into() }]);
     house.wait(|edge| matches!(edge.told.get(&session)?.first()?, Got::Accepted(_)).then_some(())).await;
     let connect =
         pb::Connect { token: house.token("ada", "", Scope::User), device: "d".repeat(65), ..pb::Connect::default() };

@@ -26,6 +26,8 @@ pub(crate) enum Got {
     Reply(Option<Frame>),
     Push(FrameBody),
     Extend(u64),
+    /// CHANGED, as the edge tells it after a doubt.
+    Doubt,
     Close(CloseCode),
 }
 
@@ -85,6 +87,12 @@ impl Recorded {
             }
             Down::Leave { session, topic } => {
                 self.topics.entry(topic).or_default().remove(&session);
+            }
+            Down::Doubt => {
+                let doubted: Vec<SessionKey> = self.live.iter().copied().filter(|key| key.shard() == shard).collect();
+                for session in doubted {
+                    self.tell(shard, session, Got::Doubt);
+                }
             }
             Down::Deliver { envelope, audience } => {
                 self.deliveries += 1;
@@ -194,7 +202,13 @@ impl<S: Store> House<S> {
     /// Sends CONNECT and gives the first answer.
     pub(crate) async fn knock(&self, connect: pb::Connect) -> (SessionKey, Got) {
         let session = self.next_key();
-        self.router.submit(&mut vec![Up::Connect { session, rid: 1, connect, bearer: None }]);
+        self.router.submit(&mut vec![Up::Connect {
+            session,
+            rid: 1,
+            connect,
+            bearer: None,
+            peer: ([127, 0, 0, 1], 1).into(),
+        }]);
         let got = self.wait(|edge| edge.told.get(&session).and_then(|told| told.first().cloned())).await;
         (session, got)
     }

@@ -24,7 +24,13 @@ async fn written_while_connecting(config: RouterConfig, op: Op) -> (pb::Welcome,
     let session = house.next_key();
     let token = house.token("bob", "", Scope::User);
     let connect = pb::Connect { token, device: "phone".into(), sync, ..pb::Connect::default() };
-    house.router.submit(&mut vec![Up::Connect { session, rid: 1, connect, bearer: None }]);
+    house.router.submit(&mut vec![Up::Connect {
+        session,
+        rid: 1,
+        connect,
+        bearer: None,
+        peer: ([127, 0, 0, 1], 1).into(),
+    }]);
     held.read.await.unwrap();
     house.send(&ada, &conv, "1", "meanwhile").await;
     held.go.send(()).unwrap();

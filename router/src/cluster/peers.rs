@@ -1,0 +1,332 @@
+//! What is known of each other node: which of its parcels came, whether it lives, and who is there. No I/O; the time
+//! comes in.
+//!
+//! Parcels may come in any order and several times. Most are acted upon as they come; news of who is where wait for
+//! their turn, so that the last one counts. A hole in the numbers that stays open too long is given up: what waited
+//! behind it is done, and the caller is to doubt.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use roost_wire::UserId;
+use tokio::time::Instant;
+
+use super::bus::NodeId;
+
+/// Nodes that are remembered; above it the one that was silent longest is forgotten.
+const NODES_MAX: usize = 1024;
+/// A node that was silent this long is forgotten.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// A node is asked again who is there if it did not tell within this time.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// A name in a token.
+pub(crate) type Name = Option<Arc<str>>;
+
+/// How long is waited for what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// A parcel that is missing this long is lost.
+    pub(crate) gap_after: Duration,
+    /// A node that says nothing this long is silent.
+    pub(crate) silent_after: Duration,
+    /// Parcels behind a missing one that are remembered; above it that one is lost.
+    pub(crate) parcels_ahead_max: usize,
+    /// Users of all other nodes that are remembered.
+    pub(crate) users_max: usize,
+}
+
+/// What is done in the order it was posted.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    Came { user: UserId, name: Name },
+    Gone { user: UserId },
+    Users { part: u32, last: bool, users: Arc<[(UserId, Name)]> },
+    Leaving,
+}
+
+/// What a parcel is, as far as its number goes.
+pub(crate) enum Kind {
+    Heartbeat,
+    /// Has a number of its own.
+    Counted(Option<News>),
+}
+
+/// What came of hearing a parcel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Of an earlier life, or of a node that has left.
+    Stale,
+    /// It was heard before, or given up for lost.
+    Duplicate,
+    /// To be acted upon.
+    New,
+}
+
+/// What else is to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// Parcels may be lost: so many times.
+    pub(crate) doubts: usize,
+    /// Holes that appeared.
+    pub(crate) gaps: usize,
+    /// Nodes that fell silent.
+    pub(crate) silences: usize,
+    /// Users that may have come or gone.
+    pub(crate) changed: Vec<UserId>,
+    /// Users that were not remembered for want of room.
+    pub(crate) users_dropped: usize,
+    /// Nodes to be asked who is there.
+    pub(crate) ask: Vec<NodeId>,
+}
+
+/// All other nodes.
+#[derive(Default)]
+pub(crate) struct Peers {
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+struct Peer {
+    incarnation: u64,
+    /// The lowest number that did not come.
+    next: u64,
+    /// The highest number that is known to have been given.
+    highest: u64,
+    /// What came above `next`.
+    ahead: BTreeMap<u64, Option<News>>,
+    /// Since when `next` is known to be missing, or is waited for.
+    missing_since: Option<Instant>,
+    heard: Instant,
+    silent: bool,
+    left: bool,
+    users: Users,
+    /// Who is there is not known for certain.
+    unsure: bool,
+    asked: Option<Instant>,
+}
+
+/// Who is at a node.
+#[derive(Default)]
+struct Users {
+    now: HashMap<UserId, Name>,
+    /// Those of before the list that is being told, until it is told whole.
+    before: HashMap<UserId, Name>,
+    /// The part of the list that comes next.
+    part: Option<u32>,
+}
+
+impl Users {
+    fn len(&self) -> usize {
+        self.now.len() + self.before.len()
+    }
+
+    fn get(&self, user: &UserId) -> Option<&Name> {
+        self.now.get(user).or_else(|| self.before.get(user))
+    }
+
+    fn take_all(&mut self) -> impl Iterator<Item = UserId> {
+        let Self { now, before, .. } = std::mem::take(self);
+        now.into_keys().chain(before.into_keys())
+    }
+}
+
+impl Peers {
+    /// Takes note of a parcel.
+    pub(crate) fn hear(
+        &mut self,
+        (from, incarnation, number): (NodeId, u64, u64),
+        kind: Kind,
+        now: Instant,
+        limits: &Limits,
+        out: &mut Outcome,
+    ) -> Verdict {
+        self.make_room(from, out);
+        let mut room = limits.users_max.saturating_sub(self.users());
+        let peer = self.peers.entry(from).or_insert_with(|| Peer::new(incarnation, now));
+        if incarnation < peer.incarnation || (incarnation == peer.incarnation && peer.left) {
+            return Verdict::Stale;
+        }
+        if incarnation > peer.incarnation {
+            // What the earlier life did last may never have been told.
+            out.doubts += usize::from(!peer.left);
+            out.changed.extend(peer.users.take_all());
+            *peer = Peer::new(incarnation, now);
+        }
+        peer.heard = now;
+        peer.silent = false;
+        let before = peer.next;
+        let verdict = match kind {
+            Kind::Heartbeat => {
+                peer.highest = peer.highest.max(number);
+                Verdict::New
+            }
+            Kind::Counted(_) if number < peer.next || peer.ahead.contains_key(&number) => Verdict::Duplicate,
+            Kind::Counted(news) => {
+                peer.highest = peer.highest.max(number);
+                peer.ahead.insert(number, news);
+                peer.advance(&mut room, out);
+                Verdict::New
+            }
+        };
+        peer.look_for_gaps(before, now, out);
+        if peer.is_overdue(now, limits) {
+            peer.give_up(&mut room, out);
+        }
+        verdict
+    }
+
+    /// Looks for what is overdue.
+    pub(crate) fn beat(&mut self, now: Instant, limits: &Limits, out: &mut Outcome) {
+        let mut room = limits.users_max.saturating_sub(self.users());
+        for (node, peer) in &mut self.peers {
+            if peer.is_overdue(now, limits) {
+                peer.give_up(&mut room, out);
+            }
+            if !peer.silent && !peer.left && now.duration_since(peer.heard) >= limits.silent_after {
+                out.silences += 1;
+                out.doubts += 1;
+                out.changed.extend(peer.users.take_all());
+                (peer.silent, peer.unsure) = (true, true);
+            }
+            let waited = peer.asked.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN_AFTER);
+            if peer.unsure && !peer.silent && !peer.left && waited {
+                peer.asked = Some(now);
+                out.ask.push(*node);
+            }
+        }
+        self.peers.retain(|_, peer| now.duration_since(peer.heard) < FORGET_AFTER);
+    }
+
+    /// Whether `user` has a session on another node, as far as is known; with the name in its token, if that was told.
+    pub(crate) fn find(&self, user: &UserId) -> Option<&Name> {
+        self.peers.values().find_map(|peer| peer.users.get(user))
+    }
+
+    /// Users at other nodes.
+    pub(crate) fn users(&self) -> usize {
+        self.peers.values().map(|peer| peer.users.len()).sum()
+    }
+
+    /// Nodes that are heard.
+    pub(crate) fn alive(&self) -> usize {
+        self.peers.values().filter(|peer| !peer.silent && !peer.left).count()
+    }
+
+    /// Forgets a node if `from` is one too many.
+    fn make_room(&mut self, from: NodeId, out: &mut Outcome) {
+        if self.peers.len() < NODES_MAX || self.peers.contains_key(&from) {
+            return;
+        }
+        let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.heard).map(|(node, _)| *node);
+        if let Some(mut peer) = oldest.and_then(|oldest| self.peers.remove(&oldest)) {
+            out.doubts += 1;
+            out.changed.extend(peer.users.take_all());
+        }
+    }
+}
+
+impl Peer {
+    fn new(incarnation: u64, now: Instant) -> Self {
+        Self {
+            incarnation,
+            next: 1,
+            highest: 0,
+            ahead: BTreeMap::new(),
+            missing_since: None,
+            heard: now,
+            silent: false,
+            left: false,
+            users: Users::default(),
+            unsure: false,
+            asked: None,
+        }
+    }
+
+    /// Goes over what came without a hole.
+    fn advance(&mut self, room: &mut usize, out: &mut Outcome) {
+        while let Some(first) = self.ahead.first_entry()
+            && *first.key() == self.next
+        {
+            let news = first.remove();
+            self.next += 1;
+            self.apply(news, room, out);
+        }
+    }
+
+    /// Notes since when the lowest missing number is waited for. `before` is what it was before this parcel.
+    fn look_for_gaps(&mut self, before: u64, now: Instant, out: &mut Outcome) {
+        if self.next > self.highest {
+            self.missing_since = None;
+        } else if self.missing_since.is_none() || self.next != before {
+            out.gaps += usize::from(self.missing_since.is_none());
+            self.missing_since = Some(now);
+        }
+    }
+
+    fn is_overdue(&self, now: Instant, limits: &Limits) -> bool {
+        self.ahead.len() > limits.parcels_ahead_max
+            || self.missing_since.is_some_and(|since| now.duration_since(since) >= limits.gap_after)
+    }
+
+    /// What is missing is lost.
+    fn give_up(&mut self, room: &mut usize, out: &mut Outcome) {
+        for (_, news) in std::mem::take(&mut self.ahead) {
+            self.apply(news, room, out);
+        }
+        self.next = self.highest + 1;
+        self.missing_since = None;
+        self.unsure = true;
+        out.doubts += 1;
+    }
+
+    fn apply(&mut self, news: Option<News>, room: &mut usize, out: &mut Outcome) {
+        let users = &mut self.users;
+        match news {
+            None => {}
+            Some(News::Came { user, name }) => {
+                self.enter(&user, name, room, out);
+                out.changed.push(user);
+            }
+            Some(News::Gone { user }) => {
+                users.now.remove(&user);
+                users.before.remove(&user);
+                out.changed.push(user);
+            }
+            Some(News::Users { part, last, users: told }) => {
+                if part == 0 {
+                    let now = std::mem::take(&mut users.now);
+                    users.before.extend(now);
+                    users.part = Some(0);
+                }
+                let in_turn = users.part == Some(part);
+                users.part = in_turn.then_some(part + 1);
+                for (user, name) in told.iter() {
+                    *room += usize::from(self.users.before.remove(user).is_some());
+                    self.enter(user, name.clone(), room, out);
+                    out.changed.push(user.clone());
+                }
+                if in_turn && last {
+                    // Who was not told of is gone.
+                    out.changed.extend(std::mem::take(&mut self.users.before).into_keys());
+                    (self.users.part, self.unsure, self.asked) = (None, false, None);
+                }
+            }
+            Some(News::Leaving) => {
+                out.changed.extend(users.take_all());
+                self.left = true;
+            }
+        }
+    }
+
+    fn enter(&mut self, user: &UserId, name: Name, room: &mut usize, out: &mut Outcome) {
+        let known = self.users.get(user).is_some();
+        if !known && *room == 0 {
+            out.users_dropped += 1;
+            return;
+        }
+        *room -= usize::from(!known && *room > 0);
+        self.users.now.insert(user.clone(), name);
+    }
+}
