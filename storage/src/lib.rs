@@ -7,6 +7,7 @@
 //! - an error other than [`StoreError::Unknown`] means that nothing was written.
 //!
 //! Absent on purpose: deletion on delivery, read-modify-write outside `append`, any idea of sessions or nodes.
+#![forbid(unsafe_code)]
 
 pub mod embedded;
 pub mod memory;

@@ -20,7 +20,7 @@ pub struct MemoryStore {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     /// The last stamp given.
     stamp: Stamp,
@@ -29,11 +29,21 @@ struct State {
     users: BTreeMap<UserId, User>,
 }
 
+#[derive(Clone)]
 struct Conv {
     meta: ConvMeta,
     /// The entry with seq n is at n - 1.
     log: Vec<Entry>,
     members: BTreeMap<UserId, Role>,
+}
+
+impl MemoryStore {
+    /// Another store that holds the same, and goes its own way from here.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let state = self.state.lock().clone();
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
 }
 
 impl State {

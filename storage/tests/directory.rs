@@ -109,12 +109,12 @@ fn a_missing_directory_is_made_with_its_parents() {
 fn a_newer_format_is_refused_and_left_alone() {
     let dir = made();
     let manifest = dir.path().join("roost.json");
-    fs::write(&manifest, r#"{"format": 2, "shape": ["unknown"]}"#).unwrap();
+    fs::write(&manifest, r#"{"format": 3, "shape": ["unknown"]}"#).unwrap();
     let before = contents(dir.path());
     let error = open(dir.path()).err().unwrap();
-    assert!(matches!(error, OpenError::Newer { found: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 3, .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("format 2") && text.contains("format 1 only") && text.contains("newer roost"), "{text}");
+    assert!(text.contains("format 3") && text.contains("up to format 2") && text.contains("newer roost"), "{text}");
     assert_eq!(contents(dir.path()), before);
 }
 

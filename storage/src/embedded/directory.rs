@@ -4,6 +4,7 @@
 //! DIR/roost.json    what this directory is: format version, random id, whether it was finished
 //! DIR/LOCK          held by flock while a process has the store open; holds that process's id
 //! DIR/data/         the tables
+//! DIR/acknowledged  what was acknowledged last (see `ledger`)
 //! DIR/secrets/NAME  keys kept beside them, mode 0600
 //! ```
 //! Invariants:
@@ -19,15 +20,19 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::failpoint::{failpoint, torn};
 use super::files;
 
-/// The format that this build writes, and the only one it reads.
-const FORMAT: u32 = 1;
+/// The format that this build writes.
+const FORMAT: u32 = 2;
+/// The format without links, mark and checksums; opening a store of it brings it to [`FORMAT`].
+const FORMAT_BEFORE: u32 = 1;
+/// Names under which a repair has the tables while it puts others in their place.
+pub(crate) const TABLES_ASIDE: [&str; 2] = ["data.damaged", "data.repaired"];
 /// Largest `roost.json` that is read, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 
-/// Why a data directory could not be opened. Nothing was written into it, but for [`OpenError::Io`] and
-/// [`OpenError::Damaged`] found by the tables.
+/// Why a data directory could not be opened. Nothing was written into it, but for [`OpenError::Io`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -44,7 +49,7 @@ pub enum OpenError {
     },
     /// A newer Roost wrote it.
     #[error(
-        "the data directory {} has format {found}, this build reads format {FORMAT} only: run a newer roost, or restore \
+        "the data directory {} has format {found}, this build reads up to format {FORMAT}: run a newer roost, or restore \
          a backup made by this one", dir.display()
     )]
     Newer {
@@ -62,8 +67,11 @@ pub enum OpenError {
         /// The directory.
         dir: PathBuf,
     },
-    /// What is in the directory makes no sense.
-    #[error("the data directory {} is damaged: {what}. Restore it from a backup", dir.display())]
+    /// What is in the directory makes no sense, or less is in it than was acknowledged.
+    #[error(
+        "the data directory {0} is damaged: {what}. `roost store check {0}` lists what is wrong, \
+         `roost store repair {0}` keeps what is sound; or restore a backup", dir.display()
+    )]
     Damaged {
         /// The directory.
         dir: PathBuf,
@@ -110,6 +118,11 @@ impl Directory {
         let io = |source| OpenError::Io { dir: dir.to_owned(), source };
         make_dir(dir).map_err(io)?;
         look(dir)?; // refuse before the lock file is touched
+        Self::take_made(dir)
+    }
+
+    fn take_made(dir: &Path) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { dir: dir.to_owned(), source };
         let lock = lock(dir)?;
         let manifest = match look(dir)? {
             Some(manifest) => manifest,
@@ -122,15 +135,58 @@ impl Directory {
         Ok(taken)
     }
 
+    /// Takes a directory that holds a store, however damaged, and makes none. If `roost.json` cannot be used, the second
+    /// value says why, and what it should have said is guessed.
+    ///
+    /// # Errors
+    /// [`OpenError::Foreign`] if there is no store, and those of [`Self::take`] but for damage.
+    pub(crate) fn take_damaged(dir: &Path) -> Result<(Self, Option<String>), OpenError> {
+        let io = |source| OpenError::Io { dir: dir.to_owned(), source };
+        fs::metadata(dir).map_err(io)?;
+        let holds_tables = || TABLES_ASIDE.iter().chain(&["data"]).any(|name| dir.join(name).is_dir());
+        match look(dir) {
+            Err(OpenError::Foreign { .. }) | Ok(None) if !holds_tables() => {
+                return Err(OpenError::Foreign { dir: dir.to_owned() });
+            }
+            Err(error @ (OpenError::Newer { .. } | OpenError::Io { .. })) => return Err(error),
+            _ => {}
+        }
+        let lock = lock(dir)?;
+        let (manifest, why) = match look(dir) {
+            Ok(Some(manifest)) => (manifest, None),
+            Err(OpenError::Damaged { what, .. }) => (Self::guess(dir).map_err(io)?, Some(what)),
+            Ok(None) | Err(OpenError::Foreign { .. }) => {
+                (Self::guess(dir).map_err(io)?, Some("roost.json is missing".to_owned()))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok((Self { dir: dir.to_owned(), manifest, _lock: lock }, why))
+    }
+
+    fn guess(dir: &Path) -> io::Result<Manifest> {
+        let format = if super::ledger::path(dir).exists() { FORMAT } else { FORMAT_BEFORE };
+        Ok(Manifest { format, ready: true, ..new_manifest()? })
+    }
+
     /// True once the tables were made; they must exist then.
     pub(crate) fn ready(&self) -> bool {
         self.manifest.ready
     }
 
-    /// Says that the tables were made.
+    /// True if its tables have links and its acknowledged commits a mark.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.manifest.format >= FORMAT
+    }
+
+    /// Says that the tables were made, in the format of this build.
     pub(crate) fn set_ready(&mut self) -> Result<(), OpenError> {
-        self.manifest.ready = true;
-        write(&self.dir, &self.manifest).map_err(|source| OpenError::Io { dir: self.dir.clone(), source })
+        (self.manifest.ready, self.manifest.format) = (true, FORMAT);
+        let written = || {
+            write(&self.dir, &self.manifest)?;
+            failpoint!(ManifestReady);
+            Ok(())
+        };
+        written().map_err(|source| OpenError::Io { dir: self.dir.clone(), source })
     }
 
     /// Random id of the store, 32 hexadecimal digits.
@@ -146,6 +202,11 @@ impl Directory {
         self.dir.join("data")
     }
 
+    /// Where the mark of what was acknowledged is.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        super::ledger::path(&self.dir)
+    }
+
     pub(crate) fn damaged(&self, what: impl Into<String>) -> OpenError {
         OpenError::Damaged { dir: self.dir.clone(), what: what.into() }
     }
@@ -153,9 +214,11 @@ impl Directory {
     /// Removes tables that were begun and never finished.
     fn clear(&self) -> io::Result<()> {
         match fs::remove_dir_all(self.data()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => files::sync_dir(&self.dir),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => files::sync_dir(&self.dir)?,
         }
+        failpoint!(Clear);
+        Ok(())
     }
 }
 
@@ -165,10 +228,12 @@ fn make_dir(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(dir)?;
-    match dir.canonicalize()?.parent() {
-        Some(parent) => files::sync_dir(parent),
-        None => Ok(()),
+    failpoint!(DirMake);
+    if let Some(parent) = dir.canonicalize()?.parent() {
+        files::sync_dir(parent)?;
     }
+    failpoint!(DirSync);
+    Ok(())
 }
 
 /// What the directory is: `None` if it is empty, or was left by a first start that died early.
@@ -188,7 +253,7 @@ fn look(dir: &Path) -> Result<Option<Manifest>, OpenError> {
     if any.format > u64::from(FORMAT) {
         return Err(OpenError::Newer { dir: dir.to_owned(), found: any.format });
     }
-    if any.format != u64::from(FORMAT) {
+    if any.format != u64::from(FORMAT) && any.format != u64::from(FORMAT_BEFORE) {
         return Err(damaged(format!("roost.json names format {}, which never was", any.format)));
     }
     serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
@@ -223,25 +288,36 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         }
         Err(error) => return Err(io(error.into())),
     }
-    let sign = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
     sign(&mut file).map_err(io)?;
     Ok(file)
 }
 
+/// Writes our process id into the lock file.
+fn sign(file: &mut File) -> io::Result<()> {
+    failpoint!(LockOpen);
+    file.set_len(0)?;
+    file.rewind()?;
+    let id = format!("{}\n", std::process::id());
+    torn!(LockSign, id.as_bytes(), |bytes: &[u8]| file.write_all(bytes))?;
+    failpoint!(LockSign);
+    Ok(())
+}
+
 /// Writes the first `roost.json`.
 fn begin(dir: &Path) -> io::Result<Manifest> {
-    let manifest = Manifest {
+    let manifest = new_manifest()?;
+    write(dir, &manifest)?;
+    failpoint!(ManifestBegin);
+    Ok(manifest)
+}
+
+fn new_manifest() -> io::Result<Manifest> {
+    Ok(Manifest {
         format: FORMAT,
         store: files::to_hex(&files::random::<16>()?),
         made_by: format!("roost {}", env!("CARGO_PKG_VERSION")),
         ready: false,
-    };
-    write(dir, &manifest)?;
-    Ok(manifest)
+    })
 }
 
 fn write(dir: &Path, manifest: &Manifest) -> io::Result<()> {

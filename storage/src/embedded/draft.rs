@@ -7,17 +7,20 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::io;
 
 use fjall::OwnedWriteBatch;
 use roost_wire::pb::Role;
 use roost_wire::{ConvId, Seq, UserId};
 
-use super::engine::{Engine, Lookup};
-use super::keys::{self, Key};
+use super::engine::{CommitError, Engine, Lookup};
+use super::failpoint::failpoint;
+use super::keys::{self, Key, Table};
+use super::ledger::{Commits, Ledger};
 use super::options::EmbeddedOptions;
 use super::queue::{Marks, Raise};
 use super::recent::Recent;
-use super::values;
+use super::values::{self, Unsealed};
 use crate::{Append, ConvMeta, IndexRow, Member, Result, Stamp, StoreError, User, rules};
 
 /// What the writer remembers of the tables between commits. Never ahead of them.
@@ -56,6 +59,8 @@ pub(crate) struct Draft<'a> {
     engine: &'a Engine,
     remembered: &'a mut Remembered,
     batch: OwnedWriteBatch,
+    /// Tables that the batch changes.
+    touched: [bool; Table::COUNT],
     stamp: Stamp,
     metas: HashMap<ConvId, Drafted<ConvMeta>>,
     rows: HashMap<(UserId, ConvId), Drafted<IndexRow>>,
@@ -71,6 +76,7 @@ impl<'a> Draft<'a> {
     pub(crate) fn new(engine: &'a Engine, remembered: &'a mut Remembered) -> Self {
         Self {
             batch: engine.batch(),
+            touched: [false; Table::COUNT],
             engine,
             stamp: remembered.stamp,
             remembered,
@@ -119,7 +125,7 @@ impl<'a> Draft<'a> {
         self.entries += append.entries.len();
         for entry in append.entries {
             let key = keys::entry(&append.conv, entry.seq);
-            self.batch.insert(&self.engine.tables.log, &key[..], values::encode_entry(entry));
+            self.put(Table::Log, &key, values::encode_entry(entry));
         }
         for change in append.members {
             match change.role {
@@ -191,37 +197,63 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Commits, unless there is nothing to commit. The writer's memory follows only then.
-    pub(crate) fn commit(mut self) -> Result<(), super::engine::CommitError> {
-        let tables = &self.engine.tables;
-        for (conv, meta) in self.metas.iter().filter(|(_, meta)| meta.dirty) {
-            self.batch.insert(&tables.metas, conv.as_str(), values::encode_meta(&meta.value));
+    fn put(&mut self, table: Table, key: &[u8], value: Unsealed) {
+        self.touched[table as usize] = true;
+        self.batch.insert(self.engine.tables.keyspace(table), key, value.seal(table, key));
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) {
+        self.touched[table as usize] = true;
+        self.batch.remove(self.engine.tables.keyspace(table), key);
+    }
+
+    /// Puts the changed rows of all tables into the batch.
+    fn fill(&mut self) {
+        let (metas, rows) = (std::mem::take(&mut self.metas), std::mem::take(&mut self.rows));
+        for (conv, meta) in metas.iter().filter(|(_, meta)| meta.dirty) {
+            self.put(Table::Metas, conv.as_str().as_bytes(), values::encode_meta(&meta.value));
         }
-        for ((user, conv), row) in self.rows.iter().filter(|(_, row)| row.dirty) {
-            self.batch.insert(&tables.rows, &keys::row(user, conv)[..], values::encode_row(&row.value));
+        for ((user, conv), row) in rows.iter().filter(|(_, row)| row.dirty) {
+            self.put(Table::Rows, &keys::row(user, conv), values::encode_row(&row.value));
         }
-        for ((conv, user), role) in &self.members {
-            let key = keys::member(conv, user);
+        (self.metas, self.rows) = (metas, rows);
+        for ((conv, user), role) in std::mem::take(&mut self.members) {
+            let key = keys::member(&conv, &user);
             match role {
-                Some(role) => self.batch.insert(&tables.members, &key[..], values::encode_role(*role)),
-                None => self.batch.remove(&tables.members, &key[..]),
+                Some(role) => self.put(Table::Members, &key, values::encode_role(role)),
+                None => self.delete(Table::Members, &key),
             }
         }
-        for (user, value) in &self.users {
-            self.batch.insert(&tables.users, user.as_str(), values::encode_user(value));
+        for (user, value) in std::mem::take(&mut self.users) {
+            self.put(Table::Users, user.as_str().as_bytes(), values::encode_user(&value));
         }
-        for (key, leads) in &self.names {
-            if *leads {
-                self.batch.insert(&tables.names, &key[..], &[][..]);
+        for (key, leads) in std::mem::take(&mut self.names) {
+            if leads {
+                self.touched[Table::Names as usize] = true;
+                self.batch.insert(&self.engine.tables.names, &key[..], &[][..]);
             } else {
-                self.batch.remove(&tables.names, &key[..]);
+                self.delete(Table::Names, &key);
             }
         }
         if self.stamp != self.remembered.stamp {
-            self.batch.insert(&tables.system, keys::STAMP, &self.stamp.to_be_bytes()[..]);
+            self.put(Table::System, keys::STAMP, values::encode_counter(self.stamp));
         }
+    }
+
+    /// Commits and notes it in the ledger, unless there is nothing to commit. The writer's memory follows only then.
+    pub(crate) fn commit(mut self, ledger: &mut Ledger) -> Result<(), CommitError> {
+        self.fill();
         if !self.batch.is_empty() {
+            self.touched[Table::System as usize] = true; // it has the number of every commit
+            let touched = self.touched;
+            let (links, commits) =
+                ledger.commits().next(Table::ALL.into_iter().filter(|table| touched[*table as usize]));
+            for (table, link) in links {
+                self.put(table, keys::LINK, values::encode_link(link));
+            }
             self.engine.commit(self.batch)?;
+            noted(ledger, commits)
+                .map_err(|error| CommitError::Unknown(format!("noting a commit failed: {error}; restart needed")))?;
         }
         self.remembered.stamp = self.stamp;
         remember(&mut self.remembered.metas, self.metas);
@@ -300,6 +332,14 @@ impl<'a> Draft<'a> {
             row.dirty = true;
         }
     }
+}
+
+/// After this the commit may be answered.
+fn noted(ledger: &mut Ledger, commits: Commits) -> io::Result<()> {
+    failpoint!(CommitShown);
+    ledger.note(commits)?;
+    failpoint!(CommitNoted);
+    Ok(())
 }
 
 fn remember<K: Eq + Hash + Clone, V>(recent: &mut Recent<K, V>, drafted: HashMap<K, Drafted<V>>) {

@@ -18,7 +18,9 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistM
 use parking_lot::RwLock;
 use roost_wire::{ConvId, UserId};
 
-use super::keys;
+use super::failpoint::failpoint;
+use super::keys::{self, Table};
+use super::ledger::Link;
 use super::options::EmbeddedOptions;
 use super::values;
 use crate::{ConvMeta, IndexRow, Result, StoreError, User};
@@ -47,18 +49,33 @@ pub(crate) struct Tables {
 
 impl Tables {
     fn open(db: &Database, memtable_bytes: u64) -> fjall::Result<Self> {
-        let table = |name: &str, bytes: u64| {
-            db.keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(bytes.max(1024 * 1024)))
+        let table = |table: Table, bytes: u64| {
+            failpoint!(TablesMake);
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(bytes.max(1024 * 1024));
+            db.keyspace(table.name(), options)
         };
+        // In the order of `Table::ALL`.
         Ok(Self {
-            log: table("log", memtable_bytes)?,
-            rows: table("rows", memtable_bytes)?,
-            metas: table("metas", memtable_bytes / 4)?,
-            members: table("members", memtable_bytes / 4)?,
-            users: table("users", memtable_bytes / 4)?,
-            names: table("names", memtable_bytes / 4)?,
-            system: table("system", memtable_bytes / 4)?,
+            log: table(Table::Log, memtable_bytes)?,
+            rows: table(Table::Rows, memtable_bytes)?,
+            metas: table(Table::Metas, memtable_bytes / 4)?,
+            members: table(Table::Members, memtable_bytes / 4)?,
+            users: table(Table::Users, memtable_bytes / 4)?,
+            names: table(Table::Names, memtable_bytes / 4)?,
+            system: table(Table::System, memtable_bytes / 4)?,
         })
+    }
+
+    pub(crate) fn keyspace(&self, table: Table) -> &Keyspace {
+        match table {
+            Table::Log => &self.log,
+            Table::Rows => &self.rows,
+            Table::Metas => &self.metas,
+            Table::Members => &self.members,
+            Table::Users => &self.users,
+            Table::Names => &self.names,
+            Table::System => &self.system,
+        }
     }
 
     fn all(&self) -> [&Keyspace; 7] {
@@ -77,6 +94,18 @@ pub(crate) enum CommitError {
     Unknown(String),
 }
 
+/// Why the tables could not be opened.
+pub(crate) enum EngineError {
+    Io(io::Error),
+    Damaged(String),
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref().cloned());
+    format!("the engine gave up ({})", text.unwrap_or_else(|| "it did not say why".to_owned()))
+}
+
 /// The open tables.
 pub(crate) struct Engine {
     // Dropped before `db`: a snapshot refers to it.
@@ -91,7 +120,22 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// Opens the tables in `dir`, makes them if they are not there.
-    pub(crate) fn open(dir: &Path, options: &EmbeddedOptions) -> fjall::Result<Self> {
+    ///
+    /// What `image` checks before keeps fjall from files it would panic on; whatever it does not, becomes an error here.
+    pub(crate) fn open(dir: &Path, options: &EmbeddedOptions) -> Result<Self, EngineError> {
+        let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Self::open_tables(dir, options)));
+        match opened {
+            Ok(Ok(engine)) => Ok(engine),
+            Ok(Err(fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)))) => {
+                Err(EngineError::Io(error))
+            }
+            Ok(Err(error)) => Err(EngineError::Damaged(error.to_string())),
+            Err(panic) => Err(EngineError::Damaged(panic_text(&*panic))),
+        }
+    }
+
+    fn open_tables(dir: &Path, options: &EmbeddedOptions) -> fjall::Result<Self> {
+        failpoint!(TablesOpen);
         let db = Database::builder(dir)
             .cache_size(options.block_cache_bytes)
             .worker_threads(options.worker_threads.max(1))
@@ -100,6 +144,7 @@ impl Engine {
             .open()?;
         let tables = Tables::open(&db, options.memtable_bytes)?;
         db.persist(PersistMode::SyncAll)?;
+        failpoint!(TablesSync);
         Ok(Self {
             published: RwLock::new(db.snapshot()),
             tables,
@@ -145,7 +190,7 @@ impl Engine {
     pub(crate) fn commit(&self, batch: OwnedWriteBatch) -> Result<(), CommitError> {
         #[cfg(any(test, feature = "testkit"))]
         let batch = self.faults.on_commit(batch)?;
-        match batch.commit() {
+        match self.write(batch) {
             Ok(()) => {
                 let snapshot = self.db.snapshot();
                 *self.published.write() = snapshot;
@@ -156,6 +201,34 @@ impl Engine {
             }
             Err(error) => Err(CommitError::Unknown(format!("writing to the disk failed: {error}; restart needed"))),
         }
+    }
+
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn write_out(&self) -> Result<()> {
+        self.tables.all().into_iter().try_for_each(Keyspace::rotate_memtable_and_wait).map_err(read_failed)
+    }
+
+    /// Writes nothing but links.
+    pub(crate) fn commit_links(&self, links: &[(Table, Link)]) -> Result<(), String> {
+        let mut batch = self.batch();
+        for (table, link) in links {
+            let value = values::encode_link(*link).seal(*table, keys::LINK);
+            batch.insert(self.tables.keyspace(*table), keys::LINK, value);
+        }
+        self.commit(batch).map_err(|error| format!("{error:?}"))
+    }
+
+    fn write(&self, batch: OwnedWriteBatch) -> fjall::Result<()> {
+        failpoint!(CommitBegin);
+        batch.commit()?;
+        #[cfg(feature = "failpoints")]
+        if super::failpoint::tears(super::failpoint::Point::CommitTorn) {
+            super::image::tear_last_batch(&self.dir);
+            super::failpoint::die();
+        }
+        failpoint!(CommitTorn);
+        failpoint!(CommitSynced);
+        Ok(())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -179,14 +252,21 @@ pub(crate) trait Lookup {
     /// The value of `key`.
     fn get(&self, table: impl Fn(&Tables) -> &Keyspace, key: &[u8]) -> Result<Option<fjall::Slice>>;
 
+    /// Which commit last changed a table; `None` in a table that never was.
+    fn link(&self, table: Table) -> Result<Option<Link>> {
+        let value = self.get(|tables| tables.keyspace(table), keys::LINK)?;
+        value.map(|value| values::decode_link(table, &value)).transpose()
+    }
+
     fn meta(&self, conv: &ConvId) -> Result<Option<ConvMeta>> {
         let value = self.get(|tables| &tables.metas, conv.as_str().as_bytes())?;
         value.map(|value| values::decode_meta(conv, &value)).transpose()
     }
 
     fn row(&self, conv: &ConvId, user: &UserId) -> Result<Option<IndexRow>> {
-        let value = self.get(|tables| &tables.rows, &keys::row(user, conv))?;
-        value.map(|value| values::decode_row(conv.clone(), &value)).transpose()
+        let key = keys::row(user, conv);
+        let value = self.get(|tables| &tables.rows, &key)?;
+        value.map(|value| values::decode_row(&key, &value)).transpose()
     }
 
     fn user(&self, user: &UserId) -> Result<Option<User>> {
@@ -196,7 +276,7 @@ pub(crate) trait Lookup {
 
     fn counter(&self, name: &[u8]) -> Result<u64> {
         let value = self.get(|tables| &tables.system, name)?;
-        value.map_or(Ok(0), |value| values::decode_counter(&value))
+        value.map_or(Ok(0), |value| values::decode_counter(name, &value))
     }
 }
 

@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::failpoint::{failpoint, torn};
+
 /// Bytes of a secret.
 pub const SECRET_BYTES: usize = 32;
 
@@ -16,10 +18,16 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = PathBuf::from(temporary);
     let _ = fs::remove_file(&temporary); // of an earlier crash
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
+    failpoint!(WholeCreate);
+    torn!(WholeWrite, bytes, |bytes: &[u8]| file.write_all(bytes))?;
+    failpoint!(WholeWrite);
     file.sync_all()?;
+    failpoint!(WholeSync);
     fs::rename(&temporary, path)?;
-    sync_dir(dir)
+    failpoint!(WholeRename);
+    sync_dir(dir)?;
+    failpoint!(WholeSyncDir);
+    Ok(())
 }
 
 /// Makes the names in `dir` durable: a file that was synced can still be missing after a crash without this.
@@ -89,8 +97,10 @@ pub(crate) fn make_or_read_secret(dir: &Path, name: &str) -> io::Result<[u8; SEC
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => sync_dir(dir)?,
     }
+    failpoint!(SecretDir);
     let secret = random()?;
     write_whole(&path, format!("{}\n", to_hex(&secret)).as_bytes())?;
+    failpoint!(SecretWrite);
     Ok(secret)
 }
 

@@ -10,6 +10,8 @@
 //! | `names` | folded name, escaped, NUL user | nothing |
 //! | `system` | name of a counter | 8 bytes, big-endian |
 //!
+//! Beside these every table has one row under [`LINK`]: which commit last changed it (see `ledger`).
+//!
 //! Ids are made of a safe alphabet that has no NUL, and have at most 64 bytes; [`crate::NAME_BYTES_MAX`] keeps names
 //! far below the 64 KiB that a key may have.
 
@@ -22,7 +24,46 @@ pub(crate) type Key = SmallVec<[u8; 96]>;
 /// The last stamp given, in the table `system`.
 pub(crate) const STAMP: &[u8] = b"stamp";
 
+/// Where a table says which commit last changed it. No id and no name begins with this byte, and it stands behind all.
+pub(crate) const LINK: &[u8] = &[0xff];
+
 const NUL: u8 = 0;
+
+/// A table. The number is part of every checksum, and the order is that in which the tables are made: both are for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Table {
+    Log,
+    Rows,
+    Metas,
+    Members,
+    Users,
+    Names,
+    System,
+}
+
+impl Table {
+    pub(crate) const COUNT: usize = 7;
+    pub(crate) const ALL: [Self; Self::COUNT] =
+        [Self::Log, Self::Rows, Self::Metas, Self::Members, Self::Users, Self::Names, Self::System];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Rows => "rows",
+            Self::Metas => "metas",
+            Self::Members => "members",
+            Self::Users => "users",
+            Self::Names => "names",
+            Self::System => "system",
+        }
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// Where an entry is.
 pub(crate) fn entry(conv: &ConvId, seq: Seq) -> Key {
@@ -51,6 +92,12 @@ pub(crate) fn prefix(id: &str) -> Key {
     let mut key = Key::from_slice(id.as_bytes());
     key.push(NUL);
     key
+}
+
+/// The first id of a key of two, or of an entry's; `None` if there is none.
+pub(crate) fn first(key: &[u8]) -> Option<&str> {
+    let nul = key.iter().position(|byte| *byte == NUL)?;
+    std::str::from_utf8(&key[..nul]).ok()
 }
 
 /// The second id of a key of two; `None` if there is none.

@@ -12,21 +12,30 @@
 //!
 //! Absent on purpose: unbounded caches, a second writer, retries of a failed sync.
 
+mod check;
 mod directory;
 mod draft;
 mod engine;
+mod failpoint;
 #[cfg(any(test, feature = "testkit"))]
 mod faults;
 mod files;
+mod image;
 mod keys;
+mod ledger;
 mod metrics;
+#[cfg(all(test, roost_model))]
+mod models;
 mod options;
 mod queue;
 mod read;
 mod recent;
+mod repair;
+mod sync;
 mod values;
 mod writer;
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,16 +44,24 @@ use std::thread::JoinHandle;
 use roost_wire::{ConvId, UserId};
 use tokio::sync::oneshot;
 
+pub use check::{Counts, Problem, ProblemKind, Progress, Report, check};
 pub use directory::OpenError;
+#[cfg(feature = "failpoints")]
+pub use failpoint::{Point, VARIABLE as FAILPOINT_VARIABLE, When};
 #[cfg(any(test, feature = "testkit"))]
 pub use faults::{CommitFault, Faults};
 pub use files::{SECRET_BYTES, read_secret};
 pub use metrics::{COMMIT_MICROS_BOUNDS, COMMIT_WRITES_BOUNDS, Histogram, StoreMetrics};
 pub use options::EmbeddedOptions;
+pub use repair::{Lost, RepairError, Repaired, repair};
 
-use self::directory::Directory;
+use self::directory::{Directory, TABLES_ASIDE};
 use self::draft::{Remembered, Verdict};
-use self::engine::{Engine, Lookup};
+use self::engine::{Engine, EngineError, Lookup};
+use self::failpoint::failpoint;
+use self::image::{Image, Looks};
+use self::keys::Table;
+use self::ledger::{Commits, Ledger};
 use self::queue::{Answer, Queue, Write};
 use self::writer::Writer;
 use crate::{
@@ -88,16 +105,13 @@ impl EmbeddedStore {
     /// [`OpenError`], each with what to do about it.
     pub fn open(dir: &Path, options: &EmbeddedOptions) -> Result<Self, OpenError> {
         let mut directory = Directory::take(dir)?;
-        if directory.ready() && !directory.data().join("version").is_file() {
-            return Err(directory.damaged("its tables (the directory `data`) are missing"));
-        }
+        let known = if directory.ready() { Some(inspect(&directory, options)?) } else { None };
         let engine = Engine::open(&directory.data(), options).map_err(|error| match error {
-            fjall::Error::Io(source) => OpenError::Io { dir: dir.to_owned(), source },
-            error => directory.damaged(error.to_string()),
+            EngineError::Io(source) => OpenError::Io { dir: dir.to_owned(), source },
+            EngineError::Damaged(what) => directory.damaged(what),
         })?;
-        if !directory.ready() {
-            directory.set_ready()?;
-        }
+        let commits = recovered(&engine, known.as_ref()).map_err(|what| directory.damaged(what))?;
+        let ledger = open_ledger(&engine, &mut directory, commits)?;
         let remembered = Remembered::load(&engine, options).map_err(|error| directory.damaged(error.to_string()))?;
         let (engine, metrics) = (Arc::new(engine), Arc::new(StoreMetrics::new()));
         let queue = Arc::new(Queue::new(options, Arc::clone(&metrics)));
@@ -106,6 +120,7 @@ impl EmbeddedStore {
             queue: Arc::clone(&queue),
             metrics: Arc::clone(&metrics),
             remembered,
+            ledger,
         };
         let writer = std::thread::Builder::new()
             .name("store-writer".to_owned())
@@ -143,6 +158,15 @@ impl EmbeddedStore {
         files::secret_path(dir, name)
     }
 
+    /// Writes all that is in memory out into table files, as happens by itself once there is enough of it.
+    ///
+    /// # Errors
+    /// What the engine says.
+    #[cfg(any(test, feature = "testkit"))]
+    pub fn write_out(&self) -> Result<()> {
+        self.shared.engine.write_out()
+    }
+
     /// Failures of the disk on demand.
     #[cfg(any(test, feature = "testkit"))]
     pub fn faults(&self) -> &Faults {
@@ -159,6 +183,89 @@ impl EmbeddedStore {
     fn view(&self) -> engine::View<'_> {
         self.shared.engine.view()
     }
+}
+
+/// Looks at the files before the engine does, which would cut and delete what it does not understand; gives the last
+/// commit of each table.
+fn inspect(directory: &Directory, options: &EmbeddedOptions) -> Result<Commits, OpenError> {
+    let io = |source| OpenError::Io { dir: directory.path().to_owned(), source };
+    if !directory.data().is_dir() {
+        return Err(directory.damaged("its tables (the directory `data`) are missing"));
+    }
+    if let Some(path) = TABLES_ASIDE.iter().map(|name| directory.path().join(name)).find(|path| path.exists()) {
+        return Err(directory.damaged(format!("{}: a repair was not finished", path.display())));
+    }
+    let acknowledged = match directory.is_linked() {
+        true => Some(ledger::read(&directory.ledger()).map_err(|why| {
+            directory
+                .damaged(format!("{}: what was acknowledged last cannot be read: {why}", directory.ledger().display()))
+        })?),
+        false => None,
+    };
+    let mut step = |_| ();
+    let mut looks = Looks::new(false, options.verify_bytes_max, &mut step);
+    let image = Image::load(&directory.data(), acknowledged.as_ref(), &mut looks).map_err(io)?;
+    if let Some(fault) = looks.faults.first() {
+        let more = match looks.faults.len() {
+            1 => String::new(),
+            count => format!(" (and {} more)", count - 1),
+        };
+        return Err(directory.damaged(format!("{fault}{more}")));
+    }
+    image.trim().map_err(io)?;
+    // Fjall's own lock: it holds nothing, but must be there.
+    OpenOptions::new().write(true).create(true).truncate(false).open(directory.data().join("lock")).map_err(io)?;
+    Ok(image.commits)
+}
+
+/// The last commit of each table that the engine has, which must be what its files have.
+fn recovered(engine: &Engine, known: Option<&Commits>) -> Result<Commits, String> {
+    let mut commits = Commits::default();
+    for table in Table::ALL {
+        let commit = engine.link(table).map_err(|error| error.to_string())?.map_or(0, |link| link.commit);
+        if let Some(known) = known
+            && known.of(table) != commit
+        {
+            return Err(format!(
+                "the engine has table {table} up to commit {commit}, its files up to {}",
+                known.of(table)
+            ));
+        }
+        commits.set(table, commit);
+    }
+    Ok(commits)
+}
+
+/// Opens the mark of what was acknowledged. A new store, and one of the format without it, gets one here: first a commit
+/// that links every table, then the mark, then the manifest that says so; dying in between, it begins anew.
+fn open_ledger(engine: &Engine, directory: &mut Directory, commits: Commits) -> Result<Ledger, OpenError> {
+    let dir = directory.path().to_owned();
+    let io = |source| OpenError::Io { dir: dir.clone(), source };
+    if directory.ready() && directory.is_linked() {
+        return Ledger::open(&directory.ledger(), commits).map_err(io);
+    }
+    let begin = |migrates: bool| {
+        if migrates {
+            failpoint!(Migrate);
+        }
+        let (links, commits) = commits.next(Table::ALL.into_iter());
+        engine.commit_links(&links).map_err(io::Error::other)?;
+        failpoint!(LedgerFirst);
+        let ledger = Ledger::make(&directory.ledger(), commits)?;
+        failpoint!(LedgerMake);
+        Ok(ledger)
+    };
+    let migrates = directory.ready();
+    let ledger = begin(migrates).map_err(io)?;
+    directory.set_ready()?;
+    let migrated = || {
+        if migrates {
+            failpoint!(MigrateDone);
+        }
+        Ok(())
+    };
+    migrated().map_err(io)?;
+    Ok(ledger)
 }
 
 /// The answer was dropped: the writer died in the middle of a commit.

@@ -14,6 +14,9 @@ pub struct EmbeddedOptions {
     /// Writes are refused as [`crate::StoreError::DiskFull`] while the disk has fewer free bytes than this. The
     /// engine itself does not recover from a full disk, so that it must not meet one.
     pub disk_reserve_bytes: u64,
+    /// Bytes of table files whose checksums are compared when the store is opened, the newest files first. The
+    /// rest is compared block by block when it is read, and by `roost store check`.
+    pub verify_bytes_max: u64,
     /// Writes that may wait for the writer; more are refused as [`crate::StoreError::Unavailable`].
     pub queue_requests_max: usize,
     /// Bytes of entries that may wait for the writer.
@@ -35,6 +38,7 @@ impl Default for EmbeddedOptions {
             memtable_bytes: 8 * 1024 * 1024,
             worker_threads: 1,
             disk_reserve_bytes: 256 * 1024 * 1024,
+            verify_bytes_max: 1024 * 1024 * 1024,
             queue_requests_max: 16 * 1024,
             queue_bytes_max: 64 * 1024 * 1024,
             queue_marks_max: 64 * 1024,

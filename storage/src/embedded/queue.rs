@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use prost::Message;
 use roost_wire::{ConvId, Seq, UserId};
 use tokio::sync::oneshot;
@@ -16,6 +15,7 @@ use tokio::sync::oneshot;
 use super::draft::Verdict;
 use super::metrics::{self, StoreMetrics};
 use super::options::EmbeddedOptions;
+use super::sync::{Condvar, Mutex};
 use crate::{Append, ConvMeta, Mark, Member, Result, StoreError, User};
 
 /// Most writes of one commit: more would make the first of them wait for long.
@@ -231,7 +231,7 @@ impl Round {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(roost_model)))]
 mod tests {
     use super::*;
 

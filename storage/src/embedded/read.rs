@@ -26,8 +26,7 @@ pub(crate) fn range(view: &View<'_>, conv: &ConvId, range: Range, limit: usize) 
     let found = view.snapshot.range(&view.tables.log, keys::entry(conv, first)..=keys::entry(conv, last));
     let entry = |guard: fjall::Guard| {
         let (key, value) = guard.into_inner().map_err(read_failed)?;
-        let seq = keys::entry_seq(&key).ok_or_else(|| StoreError::Damaged("an entry's key".to_owned()))?;
-        values::decode_entry(seq, &value)
+        values::decode_entry(&key, &value)
     };
     let mut entries = match range {
         Range::After(_) => found.take(limit).map(entry).collect::<Result<Vec<_>>>()?,
@@ -64,7 +63,7 @@ pub(crate) fn members(view: &View<'_>, conv: &ConvId) -> Result<Vec<Member>> {
     found
         .map(|guard| {
             let (key, value) = guard.into_inner().map_err(read_failed)?;
-            let role: Role = values::decode_role(&value)?;
+            let role: Role = values::decode_role(&key, &value)?;
             Ok(Member { user: values::user_in_key(&key)?, role })
         })
         .collect()
@@ -75,7 +74,7 @@ fn rows_of(view: &View<'_>, user: &UserId) -> impl Iterator<Item = Result<IndexR
     let found = view.snapshot.prefix(&view.tables.rows, keys::prefix(user.as_str()));
     found.map(|guard| {
         let (key, value) = guard.into_inner().map_err(read_failed)?;
-        values::decode_row(values::conv_in_key(&key)?, &value)
+        values::decode_row(&key, &value)
     })
 }
 
@@ -117,11 +116,15 @@ pub(crate) fn last_change(view: &View<'_>, user: &UserId) -> Result<Stamp> {
 /// Users by the beginning of their folded name.
 pub(crate) fn search(view: &View<'_>, prefix: &str, limit: usize) -> Result<Vec<User>> {
     let found = view.snapshot.prefix(&view.tables.names, keys::name_prefix(&rules::fold(prefix)));
-    found
-        .take(limit)
-        .map(|guard| {
-            let id = values::user_in_key(&guard.key().map_err(read_failed)?)?;
-            view.user(&id)?.ok_or_else(|| StoreError::Damaged(format!("a name leads to {id}, who is not there")))
-        })
-        .collect()
+    let mut users = Vec::new();
+    for guard in found.take(limit) {
+        let key = guard.key().map_err(read_failed)?;
+        if *key == *keys::LINK {
+            break; // behind all names, and none itself
+        }
+        let id = values::user_in_key(&key)?;
+        let user = view.user(&id)?;
+        users.push(user.ok_or_else(|| StoreError::Damaged(format!("a name leads to {id}, who is not there")))?);
+    }
+    Ok(users)
 }

@@ -1,10 +1,13 @@
 //! The one thread that writes: takes what waits, drafts one commit of it, syncs, answers everybody.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::draft::{Draft, Remembered, Verdict};
 use super::engine::{CommitError, Engine};
+use super::failpoint::failpoint;
+use super::ledger::Ledger;
 use super::metrics::{self, StoreMetrics};
 use super::queue::{Answer, Queue, Round, Write};
 use crate::{ConvMeta, Result, StoreError};
@@ -15,6 +18,7 @@ pub(crate) struct Writer {
     pub(crate) queue: Arc<Queue>,
     pub(crate) metrics: Arc<StoreMetrics>,
     pub(crate) remembered: Remembered,
+    pub(crate) ledger: Ledger,
 }
 
 /// An answer that waits for the commit.
@@ -25,7 +29,7 @@ enum Pending {
 }
 
 /// Stops the queue however the thread ends, so that nobody waits for ever.
-struct StopOnExit(Arc<Queue>);
+pub(crate) struct StopOnExit(pub(crate) Arc<Queue>);
 
 impl Drop for StopOnExit {
     fn drop(&mut self) {
@@ -45,6 +49,15 @@ impl Writer {
                 return;
             }
         }
+        if let Err(error) = self.end() {
+            // Nothing was lost: the mark on the disk is a little older than it might be.
+            tracing::warn!(%error, "what was acknowledged last could not be synced");
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        failpoint!(WriterEnd);
+        self.ledger.sync()
     }
 
     /// Writes one round and answers it. `Err`: no more writes until the next start.
@@ -61,7 +74,7 @@ impl Writer {
         let pending: Vec<Pending> = writes.into_iter().map(|write| drafted(&mut draft, write)).collect();
         let marked = draft.mark(&marks);
         let (entries, marks) = (draft.entries, draft.marks);
-        if let Err(error) = draft.commit() {
+        if let Err(error) = draft.commit(&mut self.ledger) {
             let failure = self.failure(error);
             pending.into_iter().for_each(|pending| pending.fail(&failure));
             mark_answers.into_iter().for_each(|answer| drop(answer.send(Err(failure.written.clone()))));
@@ -72,7 +85,15 @@ impl Writer {
         metrics::add(&self.metrics.marks, marks);
         pending.into_iter().for_each(|pending| self.answer(pending));
         mark_answers.into_iter().for_each(|answer| drop(answer.send(marked.clone())));
-        Ok(())
+        self.after().map_err(|error| {
+            StoreError::Unavailable(format!("noting what was acknowledged failed: {error}; restart needed"))
+        })
+    }
+
+    /// What is done once everybody has an answer.
+    fn after(&mut self) -> io::Result<()> {
+        failpoint!(CommitAnswered);
+        self.ledger.sync_if_due()
     }
 
     /// Tells one caller how it went, after the commit.
