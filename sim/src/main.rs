@@ -1,18 +1,22 @@
 //! The `sim` binary.
 
+mod sweep;
+
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use roost_sim::{Outcome, Plan, run};
+use roost_sim::{Outcome, Plan, run, seeds};
 
 #[derive(Parser)]
 #[command(
     name = "sim",
     about = "A whole Roost deployment under virtual time and seeded faults",
     after_help = "EXAMPLES\n  \
-        cargo run --release -p roost-sim -- run --seed 7       one run\n  \
-        cargo run --release -p roost-sim -- sweep --seeds 200  many; stops at the first that fails\n  \
-        cargo run --release -p roost-sim -- twice --seed 7     the same run twice: the digests must be equal"
+        cargo xtask sim run --seed 7            one run\n  \
+        cargo xtask sim sweep --seeds 10000     many; stops at the first that fails\n  \
+        cargo xtask sim replay                  the seeds that once failed\n  \
+        cargo xtask sim replay --seed 7         one run with everything that happens\n  \
+        cargo xtask sim twice --seed 7          the same run twice: the digests must be equal"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -25,17 +29,18 @@ enum Command {
     Run {
         #[arg(long)]
         seed: u64,
+        /// Print everything that happens
+        #[arg(long)]
+        trace: bool,
         #[command(flatten)]
         size: Size,
     },
     /// Seeds one after another, until one fails
-    Sweep {
-        /// How many
-        #[arg(long, default_value_t = 200)]
-        seeds: u64,
-        /// The first
-        #[arg(long, default_value_t = 0)]
-        from: u64,
+    Sweep(sweep::Sweep),
+    /// The seeds of seeds.txt; or one seed with everything that happens
+    Replay {
+        #[arg(long)]
+        seed: Option<u64>,
         #[command(flatten)]
         size: Size,
     },
@@ -48,40 +53,56 @@ enum Command {
     },
 }
 
+/// How large a run is. The usual size is what the tests and the recorded sweeps use.
 #[derive(Args, Clone, Copy)]
 struct Size {
-    /// People
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=64))]
+    /// People; one of them has a second device
+    #[arg(long, default_value_t = Plan::of(0).people as u64, value_parser = clap::value_parser!(u64).range(4..=64))]
     people: u64,
-    /// Messages they send
-    #[arg(long, default_value_t = 150)]
-    sends: usize,
-    /// Faults that happen meanwhile
-    #[arg(long, default_value_t = 25)]
-    faults: usize,
-    /// Print everything that happens
+    /// Nodes; without it the seed decides
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=16))]
+    nodes: Option<u64>,
+    /// Things that people do
+    #[arg(long, default_value_t = Plan::of(0).acts)]
+    acts: usize,
+    /// Nothing goes wrong
     #[arg(long)]
-    trace: bool,
+    fair: bool,
 }
 
 impl Size {
     fn plan(self, seed: u64) -> Plan {
-        Plan { seed, people: self.people as usize, sends: self.sends, faults: self.faults, trace: self.trace }
+        let Self { people, nodes, acts, fair } = self;
+        let nodes = nodes.map(|nodes| nodes as usize);
+        Plan { seed, people: people as usize, nodes, acts, faults: !fair, trace: false }
     }
 
     /// The command that repeats a run.
     fn replay(self, seed: u64) -> String {
-        let Self { people, sends, faults, trace: _ } = self;
-        format!(
-            "cargo run --release -p roost-sim -- run --seed {seed} --people {people} --sends {sends} --faults {faults}"
-        )
+        let (Self { people, nodes, acts, fair }, usual) = (self, Plan::of(seed));
+        let mut command = format!("cargo xtask sim replay --seed {seed}");
+        if people as usize != usual.people {
+            command += &format!(" --people {people}");
+        }
+        if let Some(nodes) = nodes {
+            command += &format!(" --nodes {nodes}");
+        }
+        if acts != usual.acts {
+            command += &format!(" --acts {acts}");
+        }
+        if fair {
+            command += " --fair";
+        }
+        command
     }
 }
 
 fn main() -> ExitCode {
     let well = match Cli::parse().command {
-        Command::Run { seed, size } => tell(seed, size, &run(&size.plan(seed))),
-        Command::Sweep { seeds, from, size } => sweep(from, seeds, size),
+        Command::Run { seed, trace, size } => tell(seed, size, &run(&Plan { trace, ..size.plan(seed) })),
+        Command::Sweep(sweep) => sweep.run(),
+        Command::Replay { seed: Some(seed), size } => tell(seed, size, &run(&Plan { trace: true, ..size.plan(seed) })),
+        Command::Replay { seed: None, size } => replay_all(size),
         Command::Twice { seed, size } => {
             let (first, second) = (run(&size.plan(seed)), run(&size.plan(seed)));
             println!("digests {:016x} and {:016x}", first.digest, second.digest);
@@ -91,33 +112,27 @@ fn main() -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn sweep(from: u64, seeds: u64, size: Size) -> bool {
-    let (mut acknowledged, mut shown) = (0, 0);
-    for seed in from..from + seeds {
-        let outcome = run(&size.plan(seed));
-        if !outcome.violations.is_empty() {
-            return tell(seed, size, &outcome);
-        }
-        acknowledged += outcome.acknowledged;
-        shown += outcome.shown;
-        if (seed - from + 1).is_multiple_of(50) {
-            println!("{} of {seeds} seeds well", seed - from + 1);
-        }
+fn replay_all(size: Size) -> bool {
+    let mut well = true;
+    for once in seeds::once_failed() {
+        println!("seed {} failed once: {}", once.seed, once.why);
+        well &= tell(once.seed, size, &run(&size.plan(once.seed)));
     }
-    println!("{seeds} seeds well: {acknowledged} sends acknowledged, {shown} entries shown, none lost or doubled");
-    true
+    well
 }
 
 /// Prints how a run ended; true if it was well.
 fn tell(seed: u64, size: Size, outcome: &Outcome) -> bool {
-    let Outcome { violations, history, digest, acknowledged, shown, faults } = outcome;
+    let Outcome { violations, history, digest, acknowledged, shown, faults, steps, .. } = outcome;
     if violations.is_empty() {
         println!(
-            "seed {seed} well: {acknowledged} sends acknowledged, {shown} entries shown, {faults} faults, digest {digest:016x}"
+            "seed {seed} well: {acknowledged} sends acknowledged, {shown} entries shown, {} faults, {steps} steps, \
+             digest {digest:016x}",
+            faults.total()
         );
         return true;
     }
-    println!("{history}\nseed {seed} FAILED:");
+    println!("{history}\nseed {seed} FAILED; above is what happened last to whom it concerns:");
     for violation in violations {
         println!("  {violation}");
     }

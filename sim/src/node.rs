@@ -1,40 +1,51 @@
-//! The node: the real shard and the real router over the model store, without sockets and threads.
+//! A node: real shards and a real router, without sockets and threads.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use roost_edge_core::{Effect, Shard, ShardConfig, ShardMetrics};
+use roost_edge_core::{Effect, Shard, ShardMetrics};
 use roost_router::auth::Keys;
-use roost_router::{Downstream, Env, Router, RouterConfig};
-use roost_storage::MemoryStore;
-use roost_storage::testkit::FaultyStore;
-use roost_wire::link::{Down, Up};
+use roost_router::{Downstream, Env, Parcel, Router, RouterSnapshot};
+use roost_wire::link::{Down, SessionKey, Up};
+use roost_wire::{ConvId, UserId};
 use tokio::sync::Notify;
 
+use crate::bus::Plug;
 use crate::rng::Stream;
+use crate::setup::Setup;
+use crate::store::NodeStore;
 
 /// Wall time at the beginning of every run, in ms since the Unix epoch.
-const BEGAN_UNIX_MS: u64 = 1_790_000_000_000;
+pub(crate) const BEGAN_UNIX_MS: u64 = 1_790_000_000_000;
 
-/// Store that survives the node.
-pub(crate) type SimStore = FaultyStore<MemoryStore>;
+/// How far a wall clock stands from the true time, in ms. It outlives the process.
+#[derive(Clone, Default)]
+pub(crate) struct WallClock(Arc<AtomicI64>);
+
+impl WallClock {
+    pub(crate) fn jump(&self, by_ms: i64) {
+        self.0.fetch_add(by_ms, Relaxed);
+    }
+
+    /// In ms since the Unix epoch.
+    pub(crate) fn unix_ms(&self, began: tokio::time::Instant) -> u64 {
+        (BEGAN_UNIX_MS + began.elapsed().as_millis() as u64).saturating_add_signed(self.0.load(Relaxed))
+    }
+}
 
 /// Virtual time and seeded randomness for the router.
 pub(crate) struct SimEnv {
     began: tokio::time::Instant,
+    clock: WallClock,
     random: Mutex<Stream>,
-}
-
-impl SimEnv {
-    fn unix_ms(began: tokio::time::Instant) -> u64 {
-        BEGAN_UNIX_MS + began.elapsed().as_millis() as u64
-    }
 }
 
 impl Env for SimEnv {
     fn now_ms(&self) -> u64 {
-        Self::unix_ms(self.began)
+        self.clock.unix_ms(self.began)
     }
 
     fn random_bits(&self) -> u128 {
@@ -42,67 +53,157 @@ impl Env for SimEnv {
     }
 }
 
-/// The way from the router to the shard.
-#[derive(Default)]
+/// The way from the router to the shards.
 pub(crate) struct Mailbox {
-    items: Mutex<Vec<Down>>,
-    pub(crate) news: Notify,
+    shards: u16,
+    items: Mutex<Vec<(u16, Down)>>,
+    alive: Arc<AtomicBool>,
+    news: Arc<Notify>,
 }
 
 impl Downstream for Mailbox {
     fn shards(&self) -> u16 {
-        1
+        self.shards
     }
 
-    fn post(&self, _shard: u16, batch: &mut Vec<Down>) {
-        self.items.lock().append(batch);
-        self.news.notify_one();
+    fn post(&self, shard: u16, batch: &mut Vec<Down>) {
+        if self.alive.load(Relaxed) {
+            self.items.lock().extend(batch.drain(..).map(|down| (shard, down)));
+            self.news.notify_one();
+        }
     }
 }
 
-/// A process that serves. Dropping it is killing it: only the store stays.
+/// What all nodes of a run share.
+pub(crate) struct Ground<'a> {
+    pub(crate) seed: u64,
+    pub(crate) setup: &'a Setup,
+    pub(crate) began: tokio::time::Instant,
+    pub(crate) news: &'a Arc<Notify>,
+}
+
+/// A process that serves. After [`Node::kill`] only the store stays.
 pub(crate) struct Node {
-    pub(crate) shard: Shard,
-    pub(crate) mailbox: Arc<Mailbox>,
-    router: Arc<Router<SimStore, Mailbox, SimEnv>>,
+    pub(crate) shards: Vec<Shard>,
+    pub(crate) metrics: Vec<Arc<ShardMetrics>>,
+    pub(crate) life: u32,
+    /// It sends its sessions away.
+    pub(crate) draining: bool,
+    /// Sessions that were accepted.
+    pub(crate) who: BTreeMap<SessionKey, UserId>,
+    /// Sessions that were made to join, by topic.
+    pub(crate) topics: BTreeMap<ConvId, BTreeSet<SessionKey>>,
+    mailbox: Arc<Mailbox>,
+    store: NodeStore,
+    router: Arc<Router<NodeStore, Mailbox, SimEnv, Plug>>,
     ups: Vec<Up>,
 }
 
 impl Node {
-    /// Starts a node on `store`. `life` counts the starts.
-    pub(crate) fn start(seed: u64, life: u32, store: &Arc<SimStore>, began: tokio::time::Instant) -> Self {
-        let mailbox = Arc::new(Mailbox::default());
-        let random = Mutex::new(Stream::new(seed, &format!("router {life}")));
-        let env = SimEnv { began, random };
+    /// Starts node `number`. `life` counts the starts of all nodes.
+    pub(crate) fn start(
+        ground: &Ground<'_>,
+        number: usize,
+        life: u32,
+        store: NodeStore,
+        clock: &WallClock,
+        bus: Plug,
+    ) -> Self {
+        let Ground { seed, setup, began, news } = *ground;
+        let mailbox = Mailbox {
+            shards: setup.shards,
+            items: Mutex::default(),
+            alive: store.life(),
+            news: Arc::clone(news),
+        };
+        let mailbox = Arc::new(mailbox);
+        let random = Mutex::new(Stream::new(seed, &format!("router {number} {life}")));
+        let env = SimEnv { began, clock: clock.clone(), random };
         let keys = Keys::new(&[7; 32]);
-        let config = RouterConfig::default();
-        let router = Router::new(config, keys, Arc::clone(store), Arc::clone(&mailbox), env);
+        let config = setup.router.clone();
+        let router = Router::with_bus(config, keys, Arc::new(store.clone()), Arc::clone(&mailbox), env, bus);
         let now = tokio::time::Instant::now().into_std();
-        let config = ShardConfig { sends_per_second: 0, ..ShardConfig::default() };
-        let metrics = Arc::new(ShardMetrics::default());
-        let shard = Shard::new(Arc::new(config), 0, metrics, now, SimEnv::unix_ms(began));
-        Self { shard, mailbox, router, ups: Vec::new() }
+        let config = Arc::new(setup.shard.clone());
+        let metrics: Vec<_> = (0..setup.shards).map(|_| Arc::new(ShardMetrics::default())).collect();
+        let shard = |(number, metrics): (usize, &Arc<ShardMetrics>)| {
+            Shard::new(Arc::clone(&config), number as u16, Arc::clone(metrics), now, clock.unix_ms(began))
+        };
+        Self {
+            shards: metrics.iter().enumerate().map(shard).collect(),
+            metrics,
+            life,
+            draining: false,
+            who: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            mailbox,
+            store,
+            router,
+            ups: Vec::new(),
+        }
     }
 
-    /// Hands the shard what the router sent, and lets it work.
+    /// The process is gone. Nothing that it left behind does anything any more.
+    pub(crate) fn kill(self) {
+        self.store.die();
+    }
+
+    pub(crate) fn shard(&mut self, key: SessionKey) -> &mut Shard {
+        &mut self.shards[usize::from(key.shard())]
+    }
+
+    /// What the router sent since the last look.
+    pub(crate) fn take_mail(&self) -> Vec<(u16, Down)> {
+        std::mem::take(&mut *self.mailbox.items.lock())
+    }
+
+    /// Lets the shards work.
     pub(crate) fn turn(&mut self, now: Instant) {
-        for down in std::mem::take(&mut *self.mailbox.items.lock()) {
-            self.shard.down(down, now);
+        for shard in &mut self.shards {
+            while shard.turn(now) {}
         }
-        while self.shard.turn(now) {}
     }
 
     /// The next effect that is not for the router; those that are go there.
     pub(crate) fn poll(&mut self) -> Option<Effect> {
-        while let Some(effect) = self.shard.poll_effect() {
-            match effect {
-                Effect::Up(up) => self.ups.push(up),
-                other => return Some(other),
+        for shard in &mut self.shards {
+            while let Some(effect) = shard.poll_effect() {
+                match effect {
+                    Effect::Up(up) => {
+                        if let Up::Gone { session, .. } = &up {
+                            self.who.remove(session);
+                            for joined in self.topics.values_mut() {
+                                joined.remove(session);
+                            }
+                        }
+                        self.ups.push(up);
+                    }
+                    other => return Some(other),
+                }
             }
         }
         if !self.ups.is_empty() {
             self.router.submit(&mut self.ups);
         }
         None
+    }
+
+    /// A parcel of another node arrived.
+    pub(crate) fn hear(&self, parcel: Parcel) {
+        self.router.hear(parcel);
+    }
+
+    /// The bus timer.
+    pub(crate) fn beat(&self) {
+        self.router.beat();
+    }
+
+    /// What the router counts.
+    pub(crate) fn router_metrics(&self) -> RouterSnapshot {
+        self.router.metrics()
+    }
+
+    /// When a shard is to be turned next.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.shards.iter().filter_map(Shard::next_deadline).min()
     }
 }

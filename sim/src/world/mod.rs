@@ -1,85 +1,109 @@
-//! One run: people, a network, a node, faults, and the checks between them.
+//! One run: clients, a network, nodes, a bus, a store, faults, and the checks between them.
+//!
+//! - `serve`: what nodes and the store do; `clients`: what clients do and hear;
+//! - `acts`: what people do; `faults`: what goes wrong; `finish`: how it ends.
 
-mod turns;
+mod acts;
+mod clients;
+mod faults;
+mod finish;
+mod limits;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roost_client::core::{self, Effect as ClientEffect, Gone, LinkId, Ticket};
-use roost_client::{Event, SendError};
-use roost_edge_core::{Effect, End};
-use roost_storage::testkit::FaultyStore;
-use roost_storage::{MemoryStore, Range, Store};
+use roost_client::core::{self, Ticket};
 use roost_wire::link::SessionKey;
 use roost_wire::pb::{Create, Kind};
 use roost_wire::{ConvId, FrameBody};
+use tokio::sync::Notify;
 
-use crate::check::{Model, Outcome};
-use crate::net::{Arrival, Conn};
-use crate::node::{Node, SimStore};
-use crate::person::{Heard, Person};
+use crate::bus::SimBus;
+use crate::client::Client;
+use crate::fault::Fault;
+use crate::model::{About, Model, Outcome};
+use crate::net::Conn;
+use crate::node::{Node, WallClock};
 use crate::rng::Stream;
+use crate::setup::Setup;
+use crate::store::SimStore;
+use faults::Fate;
 
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Decides everything.
     pub seed: u64,
-    /// People, at least 3.
+    /// People, at least 4.
     pub people: usize,
-    /// Messages they send.
-    pub sends: usize,
-    /// Faults that happen while they do; 0 is a fair-weather run.
-    pub faults: usize,
+    /// Nodes; `None` lets the seed decide.
+    pub nodes: Option<usize>,
+    /// Things that people do.
+    pub acts: usize,
+    /// Whether anything goes wrong meanwhile.
+    pub faults: bool,
     /// Prints everything that happens.
     pub trace: bool,
 }
 
-/// How long everybody may take to be where the log is, once the faults are over, in virtual time.
-const SETTLE_WITHIN: Duration = Duration::from_secs(600);
-/// How often it is looked whether they are.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+impl Plan {
+    /// The usual size.
+    #[must_use]
+    pub const fn of(seed: u64) -> Self {
+        Self { seed, people: 5, nodes: None, acts: 120, faults: true, trace: false }
+    }
+}
 
 /// Something that happens at a moment of its own.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    Send,
-    Fault,
-    StartNode,
-    StartPerson(usize),
+    Act,
+    Fault(Fault),
+    StartNode(usize),
+    StopNode { node: usize, life: u32 },
+    Beat { node: usize, life: u32 },
+    StartClient(usize),
+    RecoverStore,
+    Rejoin { from: usize, to: usize },
 }
 
+/// A conversation of the run.
+#[derive(Clone, Debug)]
 struct Room {
     conv: ConvId,
-    members: Vec<usize>,
+    kind: Kind,
 }
 
 struct World {
     plan: Plan,
+    setup: Setup,
     began: tokio::time::Instant,
+    news: Arc<Notify>,
     store: Arc<SimStore>,
-    node: Option<Node>,
+    bus: SimBus,
+    nodes: Vec<Option<Node>>,
+    clocks: Vec<WallClock>,
     lives: u32,
-    people: Vec<Person>,
+    clients: Vec<Client>,
     conns: BTreeMap<u64, Conn>,
+    /// Connections by the node and key that serve them.
+    served: BTreeMap<(usize, SessionKey), u64>,
     conns_made: u64,
-    /// Conversations asked for, by the ticket of the CREATE.
-    asked: BTreeMap<Ticket, Vec<usize>>,
+    /// What was asked, and by whom.
+    asked: BTreeMap<Ticket, (usize, FrameBody)>,
+    tickets: u64,
+    /// Messages that were to be sent.
+    said: u64,
     rooms: Vec<Room>,
     turns: BTreeMap<(Instant, u64), Turn>,
     turns_made: u64,
-    sends_left: usize,
-    faults_left: usize,
+    acts_left: usize,
+    fate: Fate,
     model: Model,
     net: Stream,
     work: Stream,
-    fate: Stream,
-}
-
-/// The connection that the node knows as `key`.
-fn served(conns: &mut BTreeMap<u64, Conn>, key: SessionKey) -> Option<&mut Conn> {
-    conns.values_mut().find(|conn| conn.session == Some(key))
 }
 
 /// Runs `plan` to its end.
@@ -98,132 +122,119 @@ pub fn run(plan: &Plan) -> Outcome {
 
 impl World {
     fn new(plan: Plan) -> Self {
-        let Plan { seed, people, sends, faults, trace } = plan;
-        assert!(people >= 3, "a group needs three");
+        assert!(plan.people >= 4, "a group of three needs a stranger");
+        let Plan { seed, acts, trace, .. } = plan;
+        let setup = Setup::draw(&plan);
+        let news = Arc::new(Notify::new());
+        let client =
+            |(number, person): (usize, &usize)| Client::new(seed, number, *person, &setup.client);
         Self {
-            plan,
             began: tokio::time::Instant::now(),
-            store: Arc::new(FaultyStore::new(MemoryStore::default())),
-            node: None,
+            store: Arc::new(SimStore::new(seed, Arc::clone(&news))),
+            bus: SimBus::new(seed, |fault| setup.has(fault)),
+            nodes: (0..setup.nodes).map(|_| None).collect(),
+            clocks: (0..setup.nodes).map(|_| WallClock::default()).collect(),
             lives: 0,
-            people: (0..people).map(|number| Person::new(seed, number)).collect(),
+            clients: setup.clients.iter().enumerate().map(client).collect(),
             conns: BTreeMap::new(),
+            served: BTreeMap::new(),
             conns_made: 0,
             asked: BTreeMap::new(),
+            tickets: 0,
+            said: 0,
             rooms: Vec::new(),
             turns: BTreeMap::new(),
             turns_made: 0,
-            sends_left: sends,
-            faults_left: faults,
-            model: Model::new(trace),
+            acts_left: acts,
+            fate: Fate::new(seed),
+            model: Model::new(setup.clients.len(), trace),
             net: Stream::new(seed, "network"),
             work: Stream::new(seed, "workload"),
-            fate: Stream::new(seed, "faults"),
+            plan,
+            setup,
+            news,
         }
     }
 
     async fn run(mut self) -> Outcome {
-        self.start_node();
-        let now = self.now();
-        for person in &mut self.people {
-            person.start(now);
+        self.skew_clocks();
+        for node in 0..self.nodes.len() {
+            self.start_node(node);
         }
-        self.settle();
         self.meet().await;
-        let (first_send, first_fault) = (self.work.ms(0, 50), self.fate.ms(0, 500));
-        self.later(first_send, Turn::Send);
-        self.later(first_fault, Turn::Fault);
-        while self.sends_left > 0 || self.faults_left > 0 || !self.turns.is_empty() {
-            self.step(None).await;
-            if self.model.has_violations() {
-                return self.model.outcome();
-            }
+        if !self.model.has_violations() {
+            self.live().await;
         }
-        self.calm_down().await;
-        self.compare().await;
+        if !self.model.has_violations() {
+            self.finish().await;
+        }
         self.model.outcome()
     }
 
-    /// Everybody connects, then the conversations are made. No faults yet.
+    /// Everybody connects, second devices too, then the conversations are made. No faults yet.
     async fn meet(&mut self) {
-        while self.people.iter().any(|person| person.user.is_none()) {
-            self.step(None).await;
-        }
-        let count = self.people.len();
-        let pairs = (0..count).map(|number| vec![number, (number + 1) % count]);
-        for (ticket, members) in std::iter::once((0..count).collect()).chain(pairs).enumerate() {
-            let kind = if ticket == 0 { Kind::Group } else { Kind::Direct };
-            let ids = members[1..].iter().filter_map(|member| self.people[*member].user.as_ref());
-            let create = Create {
-                kind: kind as i32,
-                name: if ticket == 0 { "Everybody".into() } else { String::new() },
-                members: ids.map(ToString::to_string).collect(),
-                open: false,
-            };
-            let (asker, ticket, now) = (members[0], Ticket(ticket as u64), self.now());
-            self.asked.insert(ticket, members);
-            if let Some(core) = &mut self.people[asker].core {
-                core.request(ticket, FrameBody::Create(create), now);
-            }
+        let (now, people) = (self.now(), self.plan.people);
+        self.clients[..people].iter_mut().for_each(|client| client.start(now));
+        self.settle();
+        self.until(|world| world.clients[..people].iter().all(|client| client.user.is_some())).await;
+        for number in people..self.clients.len() {
+            let first = self.clients[number].person;
+            let token = self.clients[first].core.as_mut().map(|core| core.resume().token);
+            let now = self.now();
+            self.clients[number].start_as(now, token);
         }
         self.settle();
-        while !self.asked.is_empty() {
+        self.until(|world| world.clients.iter().all(|client| client.user.is_some())).await;
+        self.make_rooms();
+        self.settle();
+        self.until(|world| world.asked.is_empty()).await;
+    }
+
+    /// A group of all but the last, who is a stranger but for a direct conversation; a small open group; pairs.
+    fn make_rooms(&mut self) {
+        let people = self.plan.people;
+        let mut plans = vec![(Kind::Group, (0..people - 1).collect::<Vec<_>>(), false), (Kind::Group, vec![1, 0, 2], true)];
+        plans.extend((0..people).map(|person| (Kind::Direct, vec![person, (person + 1) % people], false)));
+        for (kind, members, open) in plans {
+            let ids = members[1..].iter().filter_map(|member| self.clients[*member].user.as_ref());
+            let create = Create {
+                kind: kind.into(),
+                name: if kind == Kind::Group { "Birds".into() } else { String::new() },
+                members: ids.map(ToString::to_string).collect(),
+                open,
+            };
+            self.ask(members[0], FrameBody::Create(create));
+        }
+        let channel = ConvId::channel("news").expect("it is a name");
+        self.rooms.push(Room { conv: channel, kind: Kind::Channel });
+    }
+
+    /// People act and things go wrong, until nobody has anything left to do.
+    async fn live(&mut self) {
+        let first = self.work.ms(0, 50);
+        self.later(first, Turn::Act);
+        let faults = self.setup.faults.clone();
+        for (fault, _) in faults {
+            self.next_fault(fault);
+        }
+        while self.acts_left > 0 {
             self.step(None).await;
+            if self.model.has_violations() {
+                return;
+            }
         }
     }
 
-    /// No more faults: everybody catches up, or it is a violation.
-    async fn calm_down(&mut self) {
-        let deadline = self.now() + SETTLE_WITHIN;
-        loop {
-            let look = self.now() + LOOK_EVERY;
-            while self.now() < look {
-                self.step(Some(look)).await;
-                if self.model.has_violations() {
-                    return;
-                }
-            }
-            if self.everybody_has_all().await {
+    async fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        let deadline = self.now() + Duration::from_secs(60);
+        while !done(self) {
+            self.step(Some(deadline)).await;
+            if self.model.has_violations() {
                 return;
             }
             if self.now() >= deadline {
-                let behind = self.people.iter().filter_map(|person| person.core.as_ref()).map(core::Core::outbox_len);
-                let text =
-                    format!("not settled after {SETTLE_WITHIN:?}; outboxes hold {:?}", behind.collect::<Vec<_>>());
-                self.model.violated(text);
-                return;
+                return self.model.violated(&About::all(), "the deployment did not come up".into());
             }
-        }
-    }
-
-    async fn everybody_has_all(&self) -> bool {
-        if self.people.iter().any(|person| !person.disk.outbox.is_empty()) {
-            return false;
-        }
-        for room in &self.rooms {
-            let metas = self.store.inner().metas(std::slice::from_ref(&room.conv)).await;
-            let head = metas.ok().and_then(|metas| metas.into_iter().next().flatten()).map_or(0, |meta| meta.head);
-            if !room.members.iter().all(|person| self.model.has_all(*person, &room.conv, head)) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Compares every log with what was promised and shown.
-    async fn compare(&mut self) {
-        for room in &self.rooms {
-            let mut log = Vec::new();
-            loop {
-                let after = log.len() as u64;
-                let page = self.store.inner().range(&room.conv, Range::After(after), 1000).await;
-                let page = page.expect("the model does not fail");
-                if page.is_empty() {
-                    break;
-                }
-                log.extend(page);
-            }
-            self.model.check_log(&room.conv, &log, &room.members);
         }
     }
 
@@ -231,8 +242,8 @@ impl World {
         tokio::time::Instant::now().into_std()
     }
 
-    fn note(&mut self, what: &str) {
-        self.model.note(self.began.elapsed().as_millis(), what);
+    fn note(&mut self, about: &About, what: std::fmt::Arguments<'_>) {
+        self.model.note(about, what);
     }
 
     fn later(&mut self, after: Duration, turn: Turn) {
@@ -242,33 +253,35 @@ impl World {
 
     /// Waits for the next thing to happen, at most until `limit`, and lets it happen.
     async fn step(&mut self, limit: Option<Instant>) {
-        let turn = self.turns.first_key_value().map(|((at, _), _)| *at);
-        let arrival = self.conns.values().filter_map(Conn::next).min();
-        let client = self.people.iter().filter_map(|person| person.core.as_ref()?.next_deadline()).min();
-        let shard = self.node.as_ref().and_then(|node| node.shard.next_deadline());
-        let next = [turn, arrival, client, shard, limit].into_iter().flatten().min();
+        let next = [
+            self.turns.first_key_value().map(|((at, _), _)| *at),
+            self.conns.values().filter_map(Conn::next).min(),
+            self.clients.iter().filter_map(|client| client.core.as_ref()?.next_deadline()).min(),
+            self.nodes.iter().flatten().filter_map(Node::next_deadline).min(),
+            self.store.next(),
+            self.bus.next(),
+            limit,
+        ];
+        let next = next.into_iter().flatten().min();
         let sleep = async {
             match next {
                 Some(at) => tokio::time::sleep_until(tokio::time::Instant::from_std(at)).await,
                 None => std::future::pending().await,
             }
         };
-        let mailbox = self.node.as_ref().map(|node| Arc::clone(&node.mailbox));
-        let news = async {
-            match mailbox {
-                Some(mailbox) => mailbox.news.notified().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            () = news => {}
+            () = self.news.notified() => {}
             () = sleep => {}
         }
+        self.model.now_ms = self.began.elapsed().as_millis() as u64;
+        self.crash_store();
+        self.sync_store();
+        self.parcels();
         self.arrivals();
         let now = self.now();
-        for person in &mut self.people {
-            if let Some(core) = &mut person.core
+        for client in &mut self.clients {
+            if let Some(core) = &mut client.core
                 && core.next_deadline().is_some_and(|at| at <= now)
             {
                 core.timeout(now);
@@ -283,219 +296,60 @@ impl World {
         self.settle();
     }
 
+    fn take_turn(&mut self, turn: Turn) {
+        match turn {
+            Turn::Act => self.act_and_go_on(),
+            Turn::Fault(fault) => {
+                self.strike(fault);
+                self.next_fault(fault);
+            }
+            Turn::StartNode(node) => self.start_node(node),
+            Turn::StopNode { node, life } => self.stop_node(node, life),
+            Turn::Beat { node, life } => self.beat(node, life),
+            Turn::StartClient(client) => self.start_client(client),
+            Turn::RecoverStore => {
+                self.note(&About::all(), format_args!("the store is back"));
+                self.store.recover();
+            }
+            Turn::Rejoin { from, to } => {
+                self.note(&About::all(), format_args!("node {to} hears node {from} again"));
+                self.bus.part(from, to, false);
+            }
+        }
+    }
+
     /// Carries effects out until there are none.
     fn settle(&mut self) {
         let now = self.now();
         loop {
             let mut worked = false;
-            if let Some(node) = &mut self.node {
-                node.turn(now);
-                while let Some(effect) = self.node.as_mut().and_then(Node::poll) {
-                    self.node_effect(effect);
+            for number in 0..self.nodes.len() {
+                self.mail(number);
+                if let Some(node) = &mut self.nodes[number] {
+                    node.turn(now);
+                }
+                while let Some(effect) = self.nodes[number].as_mut().and_then(Node::poll) {
+                    self.node_effect(number, effect);
                     worked = true;
                 }
             }
-            for number in 0..self.people.len() {
-                while let Some(effect) = self.people[number].core.as_mut().and_then(core::Core::poll_effect) {
+            for number in 0..self.clients.len() {
+                while let Some(effect) = self.clients[number].core.as_mut().and_then(core::Core::poll_effect) {
                     self.client_effect(number, effect);
                     worked = true;
                 }
             }
+            self.bus.take_posted(self.nodes.len(), now, &mut self.model.faults);
             self.conns.retain(|_, conn| !conn.is_over());
+            self.model.steps += 1;
+            if self.fate.kills_now() {
+                self.kill_doomed();
+                worked = true;
+            }
             if !worked {
-                return;
+                break;
             }
         }
-    }
-
-    fn node_effect(&mut self, effect: Effect) {
-        let now = self.now();
-        let Some(node) = &mut self.node else { return };
-        match effect {
-            Effect::Write(key) => {
-                let Some(outbound) = node.shard.outbound(key) else { return };
-                let bytes: Vec<u8> = outbound.chunks().flatten().copied().collect();
-                node.shard.sent(key, bytes.len(), now);
-                if let Some(conn) = served(&mut self.conns, key) {
-                    conn.down.send(&bytes, now, &mut self.net);
-                }
-            }
-            Effect::Close(key) => {
-                if let Some(conn) = served(&mut self.conns, key) {
-                    conn.session = None;
-                    conn.down.finish(now, &mut self.net);
-                }
-            }
-            Effect::Pause(key) | Effect::Resume(key) => {
-                if let Some(conn) = served(&mut self.conns, key) {
-                    conn.paused = matches!(effect, Effect::Pause(_));
-                }
-            }
-            other => panic!("people speak WebSocket only: {other:?}"),
-        }
-    }
-
-    fn client_effect(&mut self, number: usize, effect: ClientEffect) {
-        let now = self.now();
-        match effect {
-            ClientEffect::Open { link, .. } => self.open(number, link),
-            ClientEffect::Transmit { link, payload } => {
-                let bytes = self.people[number].message(&payload);
-                if let Some(conn) = self.conn_of(number, link) {
-                    self.conns.get_mut(&conn).expect("found").up.send(&bytes, now, &mut self.net);
-                }
-            }
-            ClientEffect::Shut { link, .. } => {
-                if let Some(id) = self.conn_of(number, link) {
-                    self.people[number].sockets.remove(&link);
-                    self.let_go(id);
-                }
-            }
-            ClientEffect::Event(event) => self.event(number, event),
-            ClientEffect::Sent { cmid, result } => {
-                if result == Err(SendError::Ended) {
-                    return;
-                }
-                let record = self.people[number].disk.outbox.remove(&cmid);
-                match result {
-                    Ok(sent) => {
-                        self.note(&format!("{number} has SENT {} {}", sent.conv, sent.seq));
-                        let text = record.map(|record| record.text).unwrap_or_default();
-                        self.model.acknowledged(&cmid.to_string(), &text, &sent);
-                    }
-                    Err(error) => self.model.violated(format!("person {number}: {cmid} was refused: {error}")),
-                }
-            }
-            ClientEffect::Answer { ticket, result } => self.answer(number, ticket, result),
-        }
-    }
-
-    fn answer(&mut self, number: usize, ticket: Ticket, result: Result<FrameBody, roost_client::RequestError>) {
-        let Some(members) = self.asked.remove(&ticket) else { return };
-        match result {
-            Ok(FrameBody::Conversation(made)) => {
-                let conv = ConvId::new(&made.conv).expect("the node names it");
-                self.note(&format!("{number} made {conv}"));
-                self.rooms.push(Room { conv, members });
-            }
-            other => self.model.violated(format!("person {number} could not make a conversation: {other:?}")),
-        }
-    }
-
-    fn event(&mut self, number: usize, event: Event) {
-        match event {
-            Event::Connected { user, .. } => {
-                self.note(&format!("{number} is connected"));
-                self.people[number].user = Some(user);
-            }
-            Event::Entry(entry) => {
-                self.note(&format!("{number} is shown {} {}", entry.conv, entry.seq));
-                let (conv, seq, now) = (ConvId::new(&entry.conv), entry.seq, self.now());
-                self.model.shown(number, entry);
-                if let (Ok(conv), Some(core)) = (conv, &mut self.people[number].core) {
-                    core.received(&conv, seq, now);
-                    if self.work.chance(30) {
-                        core.read(&conv, seq, now);
-                    }
-                }
-            }
-            Event::Receipt(receipt) => {
-                let of = |person: &Person| person.user.as_ref().is_some_and(|user| user.as_str() == receipt.user);
-                if let Some(of) = self.people.iter().position(of) {
-                    self.model.receipt(of, &receipt);
-                }
-            }
-            Event::Skipped { conv, from, to } => {
-                self.model.violated(format!("person {number} was not shown {conv} {from} to {to}"));
-            }
-            Event::Ended(reason) => self.model.violated(format!("the client of person {number} gave up: {reason:?}")),
-            _ => {}
-        }
-    }
-
-    fn open(&mut self, number: usize, link: LinkId) {
-        let now = self.now();
-        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1024));
-        let session = self.node.as_mut().and_then(|node| node.shard.opened(peer, now));
-        let Some(session) = session else {
-            if let Some(core) = &mut self.people[number].core {
-                core.closed(link, &Gone::Failed("connection refused".into()), now);
-            }
-            return;
-        };
-        self.conns_made += 1;
-        let mut conn = Conn::new(number, link, session);
-        let head = self.people[number].open(link, self.conns_made);
-        conn.up.send(&head, now, &mut self.net);
-        self.conns.insert(self.conns_made, conn);
-    }
-
-    fn conn_of(&self, number: usize, link: LinkId) -> Option<u64> {
-        self.people[number].sockets.get(&link).map(|socket| socket.conn)
-    }
-
-    /// The person's end is gone; the node hears of it later.
-    fn let_go(&mut self, id: u64) {
-        let now = self.now();
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.held = false;
-            conn.up.finish(now, &mut self.net);
-        }
-    }
-
-    fn arrivals(&mut self) {
-        let now = self.now();
-        let ids: Vec<u64> = self.conns.keys().copied().collect();
-        for id in ids {
-            while let Some(conn) = self.conns.get_mut(&id)
-                && let Some(session) = conn.session.filter(|_| !conn.paused)
-                && let Some(arrival) = conn.up.take(now)
-            {
-                let Some(node) = &mut self.node else { break };
-                match arrival {
-                    Arrival::Bytes(mut bytes) => node.shard.received(session, &mut bytes, now),
-                    Arrival::End => {
-                        conn.session = None;
-                        node.shard.ended(session, End::Eof, now);
-                    }
-                }
-            }
-            while let Some(conn) = self.conns.get_mut(&id)
-                && conn.held
-                && let Some(arrival) = conn.down.take(now)
-            {
-                let (number, link) = (conn.person, conn.link);
-                match arrival {
-                    Arrival::Bytes(bytes) => self.heard(number, link, id, bytes),
-                    Arrival::End => self.lost(number, link, id, &Gone::Failed("the connection broke".into())),
-                }
-            }
-        }
-    }
-
-    fn heard(&mut self, number: usize, link: LinkId, id: u64, bytes: Vec<u8>) {
-        let now = self.now();
-        for heard in self.people[number].receive(link, bytes) {
-            let Some(core) = &mut self.people[number].core else { return };
-            match heard {
-                Heard::Opened => core.opened(link, now),
-                Heard::Message(payload) => core.message(link, &payload, now),
-                Heard::Gone(gone) => return self.lost(number, link, id, &gone),
-                Heard::Answer(bytes) => {
-                    if let Some(conn) = self.conns.get_mut(&id) {
-                        conn.up.send(&bytes, now, &mut self.net);
-                    }
-                }
-            }
-        }
-    }
-
-    fn lost(&mut self, number: usize, link: LinkId, id: u64, gone: &Gone) {
-        let now = self.now();
-        self.let_go(id);
-        self.people[number].sockets.remove(&link);
-        if let Some(core) = &mut self.people[number].core {
-            core.closed(link, gone, now);
-        }
+        self.check_limits();
     }
 }

@@ -1,12 +1,12 @@
-//! A person: the real client core, an app that shows what it is told, and a disk that survives it.
+//! A client: the real client core, an app that shows what it is told, and a disk that survives it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use roost_client::core::{Core, Gone, Identity, LinkId};
 use roost_client::url::Url;
-use roost_client::{Cmid, Config, Record, Resume, Start};
+use roost_client::{Cmid, Config, Record, Resume};
 use roost_wire::ws::handshake::{key_from, parse_response, write_request};
 use roost_wire::ws::{Decoder, Event, MessageKind, Side, write_client_message, write_pong};
 use roost_wire::{Encoding, UserId};
@@ -32,13 +32,18 @@ enum State {
     Open(Decoder),
 }
 
-/// Somebody with a client.
-pub(crate) struct Person {
-    pub(crate) name: String,
+/// A device of a person.
+pub(crate) struct Client {
+    /// Whose.
+    pub(crate) person: usize,
+    device: String,
     pub(crate) core: Option<Core>,
     pub(crate) user: Option<UserId>,
     pub(crate) sockets: BTreeMap<LinkId, Socket>,
     pub(crate) disk: Disk,
+    /// How far its clock stands from the true time, in ms.
+    pub(crate) skew_ms: i64,
+    config: Config,
     encoding: Encoding,
     random: Stream,
 }
@@ -52,29 +57,37 @@ pub(crate) enum Heard {
     Answer(BytesMut),
 }
 
-impl Person {
-    pub(crate) fn new(seed: u64, number: usize) -> Self {
+impl Client {
+    pub(crate) fn new(seed: u64, number: usize, person: usize, config: &Config) -> Self {
         Self {
-            name: format!("Person {number}"),
+            person,
+            device: format!("device {number}"),
             core: None,
             user: None,
             sockets: BTreeMap::new(),
             disk: Disk::default(),
             // Half of them speak JSON.
             encoding: Encoding::ALL[number % 2],
-            random: Stream::new(seed, &format!("person {number}")),
+            skew_ms: 0,
+            config: config.clone(),
+            random: Stream::new(seed, &format!("client {number}")),
         }
     }
 
-    /// Starts the app, with what the disk holds.
+    /// Starts the app, with what the disk holds, as a new guest the first time.
     pub(crate) fn start(&mut self, now: Instant) {
-        let config = Config { start: Start::First, backoff_cap: Duration::from_secs(10), ..Config::default() };
-        let url = Url::parse("ws://node.invalid/ws").expect("it is an address");
-        let identity =
-            Identity { token: None, guest: Some(self.name.clone()), device: format!("{}'s phone", self.name) };
+        self.start_as(now, None);
+    }
+
+    /// Starts the app. A second device begins with a `token` of the first.
+    pub(crate) fn start_as(&mut self, now: Instant, token: Option<String>) {
+        let url = Url::parse("ws://roost.invalid/ws").expect("it is an address");
+        let guest = token.is_none().then(|| format!("Person {}", self.person));
+        let identity = Identity { token, guest, device: self.device.clone() };
         let restored = self.disk.outbox.values().cloned().collect();
         let seed = self.random.bits() as u64;
-        let mut core = Core::new(config, self.encoding, url, identity, self.disk.resume.clone(), restored, seed);
+        let (config, resume) = (self.config.clone(), self.disk.resume.clone());
+        let mut core = Core::new(config, self.encoding, url, identity, resume, restored, seed);
         core.start(now);
         self.core = Some(core);
     }
@@ -88,7 +101,7 @@ impl Person {
     }
 
     pub(crate) fn cmid(&mut self, now_ms: u64) -> Cmid {
-        Cmid::new(now_ms, self.random.bytes())
+        Cmid::new(now_ms.saturating_add_signed(self.skew_ms), self.random.bytes())
     }
 
     /// Opens a socket on `conn`; returns its first bytes.
