@@ -38,13 +38,21 @@ pub(crate) struct Job {
     pub threads: u32,
     /// The server's process, if it is on this host and known.
     pub server_pid: Option<u32>,
+    /// Called right before the load, with the moment of its first intended time. Seconds of the load are then kept
+    /// whole.
+    pub on_load: Option<OnLoad>,
 }
+
+/// See [`Job::on_load`].
+pub(crate) type OnLoad = Box<dyn FnOnce(Instant) + Send>;
 
 /// What came of it.
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub total: Recorder,
     pub series: Series,
+    /// Every second of the load, if it was asked for.
+    pub seconds: BTreeMap<u64, Recorder>,
     /// Clients that became sessions.
     pub entered: u64,
     /// Sessions live when the load was over.
@@ -97,12 +105,14 @@ struct Run<'a> {
     names: Arc<Names>,
     /// Highest acknowledged seq of each conversation.
     heads: Vec<Seq>,
+    on_load: Option<OnLoad>,
+    keep_seconds: bool,
     outcome: Outcome,
 }
 
 /// Runs a job.
 pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
-    let Job { scenario, target, credentials, threads, server_pid } = job;
+    let Job { scenario, target, credentials, threads, server_pid, on_load } = job;
     TcpStream::connect_timeout(&target.address, PROBE_WITHIN)
         .map_err(|error| RunError::Unreachable(format!("cannot connect to {}: {error}", target.host)))?;
     let plan = Plan::draw(&scenario);
@@ -119,6 +129,8 @@ pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> R
         told_at: Instant::now(),
         names: Arc::default(),
         heads: Vec::new(),
+        keep_seconds: on_load.is_some(),
+        on_load,
         outcome: Outcome { before, ..Outcome::default() },
     };
     run.go(server_pid)?;
@@ -182,6 +194,9 @@ impl Run<'_> {
         self.progress.phase("load");
         self.outcome.load_begin = Reading::take(server_pid);
         let start_ns = self.shared.clock.now_ns() + ns(RUN_UP);
+        if let Some(on_load) = self.on_load.take() {
+            on_load(Instant::now() + RUN_UP);
+        }
         let loaded = self.order(&Command::Load { start_ns });
         if matches!(self.shared.scenario.load, Load::Idle { .. }) {
             // The longer they have been idle, the better it is known.
@@ -321,6 +336,9 @@ impl Run<'_> {
         }
         self.outcome.total.merge(&tick.recorder);
         if let Some(second) = tick.second {
+            if self.keep_seconds {
+                self.outcome.seconds.entry(second).or_default().merge(&tick.recorder);
+            }
             self.outcome.series.add(second, tick.recorder);
         }
         if self.told_at.elapsed() >= Duration::from_millis(900) {

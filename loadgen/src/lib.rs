@@ -17,6 +17,7 @@ mod clock;
 mod driver;
 mod engine;
 mod host;
+mod hostile;
 mod interrupt;
 mod ledger;
 pub mod pacer;

@@ -12,6 +12,11 @@ use serde::Deserialize;
 
 /// First argument that makes this binary be the `roost` binary.
 pub(crate) const AS_ROOST: &str = "__roost";
+/// Flags of a server that is to take whatever the run sends.
+pub(crate) const NO_LIMITS: &[&str] = &["--sends-per-second", "0", "--frames-per-second", "0"];
+/// Flags of a server that is to defend itself: as it comes, but for the addresses. The load that means well stands for
+/// what comes through a proxy; everybody else on this machine is a stranger.
+pub(crate) const DEFENDED: &[&str] = &["--addresses-exempt", "127.0.0.1", "--compression", "on"];
 /// How long the server may take to start.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
@@ -36,7 +41,8 @@ struct Ready {
 
 impl OwnServer {
     /// Starts a server with its data below `out`, which should be on a real disk: sends are as fast as its fsync.
-    pub(crate) fn start(out: &Path) -> anyhow::Result<Self> {
+    /// `flags` are further settings of it.
+    pub(crate) fn start(out: &Path, flags: &[&str]) -> anyhow::Result<Self> {
         remove_stale(out);
         let folder = out.join(format!("{FOLDER}{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -45,8 +51,8 @@ impl OwnServer {
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command
             .args([AS_ROOST, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"])
-            // The run decides how much is sent.
-            .args(["--sends-per-second", "0", "--drain-window", "0s", "--drain-deadline", "1s"])
+            .args(["--drain-window", "0s", "--drain-deadline", "1s"])
+            .args(flags)
             .arg("--data")
             .arg(folder.join("data"))
             .arg("--ready-file")

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use roost_edge::{EdgeHandle, HttpIo, HttpService, Upstream};
 use roost_router::{Downstream, Router, SystemEnv};
 use roost_storage::EmbeddedStore;
+use roost_wire::CloseCode;
 use roost_wire::link::{Down, Up};
+
+use crate::guests::Guests;
+use crate::http::Peer;
 
 /// The router of this binary.
 pub(crate) type NodeRouter = Router<EmbeddedStore, EdgeLink, SystemEnv>;
@@ -25,11 +29,31 @@ impl Downstream for EdgeLink {
 }
 
 /// The way up.
-pub(crate) struct RouterLink(pub Arc<NodeRouter>);
+pub(crate) struct RouterLink {
+    pub router: Arc<NodeRouter>,
+    pub guests: Arc<Guests>,
+    /// Where refusals go.
+    pub edge: EdgeHandle,
+}
 
 impl Upstream for RouterLink {
     fn submit(&self, batch: &mut Vec<Up>) {
-        self.0.submit(batch);
+        batch.retain(|up| self.admit(up));
+        self.router.submit(batch);
+    }
+}
+
+impl RouterLink {
+    /// False: a guest above what its address may bring, and told so.
+    fn admit(&self, up: &Up) -> bool {
+        let Up::Connect { session, rid, connect, bearer, peer } = up else { return true };
+        if connect.guest.is_empty() || !connect.token.is_empty() || bearer.is_some() {
+            return true;
+        }
+        let Err(error) = self.guests.enter(peer.ip()) else { return true };
+        let refused = Down::Refused { session: *session, rid: *rid, error, close: CloseCode::Overloaded };
+        self.edge.post(session.shard(), &mut vec![refused]);
+        false
     }
 }
 
@@ -41,7 +65,11 @@ pub(crate) struct Pages {
 
 impl HttpService for Pages {
     fn serve(&self, io: HttpIo, peer: SocketAddr) {
-        let service = hyper_util::service::TowerToHyperService::new(self.service.clone());
+        let pages = hyper_util::service::TowerToHyperService::new(self.service.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            hyper::service::Service::call(&pages, request)
+        });
         self.runtime.spawn(async move {
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(hyper_util::rt::TokioTimer::new())

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::config::Config;
+use crate::descriptors;
 use crate::serve::{self, Node};
 use crate::telemetry;
 
@@ -28,7 +28,7 @@ pub(crate) fn client_runtime() -> anyhow::Result<Runtime> {
 /// Serves until told to stop.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     telemetry::start(config);
-    raise_descriptor_limit();
+    descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("roost-router")
         .enable_all()
@@ -38,16 +38,6 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     // Tasks that still wait for peers do not hold the process up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-/// A connection is a descriptor: takes as many as this process may have.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
-    {
-        tracing::warn!(%error, ?limit, "the limit of descriptors stays as it is");
-    }
 }
 
 async fn live(config: &Config) -> anyhow::Result<()> {

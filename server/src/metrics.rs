@@ -10,10 +10,12 @@ use roost_storage::EmbeddedStore;
 use roost_storage::embedded::Histogram;
 
 use crate::glue::NodeRouter;
+use crate::guests::Guests;
 
 /// Who counts.
 pub(crate) struct Sources {
     pub edge: EdgeHandle,
+    pub guests: Arc<Guests>,
     pub router: Arc<NodeRouter>,
     pub store: EmbeddedStore,
 }
@@ -41,6 +43,8 @@ impl Sources {
             };
             page.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
         }
+        let (name, help) = ("roost_guests_refused_total", "Guests refused: too many from one address.");
+        page.sample(name, help, "counter", NO_LABELS, self.guests.refused() as f64);
         self.store_metrics(&mut page);
         process_metrics(&mut page);
         page.text

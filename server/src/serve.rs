@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, Phase};
 use crate::commands::key;
 use crate::config::Config;
+use crate::guests::Guests;
 use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
 use crate::http::{self, Api};
 use crate::metrics::Sources;
@@ -44,7 +45,9 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
     let down = Arc::new(EdgeLink(handle.clone()));
     let router = Router::new(config.router(), keys, Arc::new(store.clone()), down, SystemEnv);
     let phase = Arc::new(Phase::default());
-    let sources = Arc::new(Sources { edge: handle, router: Arc::clone(&router), store });
+    let guests = Arc::new(Guests::new(config.guests_per_minute, config.addresses_exempt.clone()));
+    let link = RouterLink { router: Arc::clone(&router), guests: Arc::clone(&guests), edge: handle.clone() };
+    let sources = Arc::new(Sources { edge: handle, guests: Arc::clone(&guests), router: Arc::clone(&router), store });
     let admin = admin_listener.local_addr()?;
     let admin_stop = CancellationToken::new();
     let stopped = admin_stop.clone().cancelled_owned();
@@ -57,9 +60,9 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
 
     let pages = Pages {
         runtime: tokio::runtime::Handle::current(),
-        service: http::service(Api { router: Arc::clone(&router) }),
+        service: http::service(Api { router: Arc::clone(&router), guests }),
     };
-    let edge = bound.start(Arc::new(RouterLink(Arc::clone(&router))), Arc::new(pages))?;
+    let edge = bound.start(Arc::new(link), Arc::new(pages))?;
     phase.ready();
     Ok(Node { edge, router, phase, admin_stop, listen, admin })
 }

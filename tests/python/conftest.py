@@ -26,11 +26,11 @@ def run(coroutine):
 class Server:
     """`roost serve` on free ports."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **settings: str):
         self.folder = folder
         self.data = folder / "data"
         self.process = None
-        self.start()
+        self.start(**settings)
 
     def start(self, **settings: str):
         """Starts it, again after a stop; `settings` are flags with `_` for `-`."""

@@ -1,11 +1,9 @@
 //! `cargo xtask check`: everything that needs no server.
 
-use std::process::Command;
-
 use clap::ValueEnum;
 
-use crate::steps::{Steps, cargo, root};
-use crate::{deploy, features, metrics, pages, settings, tools};
+use crate::steps::{Steps, cargo};
+use crate::{dependencies, deploy, features, metrics, pages, settings, unsafe_code};
 
 /// A part of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -16,8 +14,10 @@ pub(crate) enum Part {
     Lints,
     /// rustdoc: broken links, missing pages.
     Docs,
-    /// cargo-deny: licences, sources, bans.
+    /// cargo-deny: licences, sources, bans, advisories where they can be had; the list of parts.
     Dependencies,
+    /// Unsafe code in named places alone, with its reasons.
+    Unsafe,
     /// Pages that make claims about the sources: features, metrics, settings.
     Pages,
     /// What lies in deploy/, by the tools that will read it.
@@ -49,7 +49,8 @@ impl Part {
                 let mut docs = cargo(["doc", "--workspace", "--no-deps", "--quiet"]);
                 steps.run("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))
             }
-            Self::Dependencies => dependencies(steps),
+            Self::Dependencies => dependencies::check(steps),
+            Self::Unsafe => unsafe_code::check(),
             Self::Pages => {
                 pages::check()?;
                 features::check()?;
@@ -64,16 +65,4 @@ impl Part {
             Self::Unit => steps.tests("unit tests", &mut cargo(["test", "--workspace", "--lib", "--bins", "--quiet"])),
         }
     }
-}
-
-fn dependencies(steps: &mut Steps) -> anyhow::Result<()> {
-    let deny = tools::cargo_deny(steps)?;
-    // Advisories need the database of the RustSec project; where it cannot be fetched the rest is checked all the same.
-    let mut checks = vec!["check", "bans", "licenses", "sources"];
-    if std::env::var_os("ROOST_CHECK_ADVISORIES").is_some() {
-        checks.push("advisories");
-    } else {
-        println!("\nadvisories are not checked (ROOST_CHECK_ADVISORIES=1 checks them; it fetches their database)");
-    }
-    steps.run("dependencies", Command::new(deny).args(checks).current_dir(root()))
 }

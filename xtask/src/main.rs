@@ -2,18 +2,26 @@
 //!
 //! One command is one step of CI, so that green here means green there. What a fresh machine lacks is installed by the
 //! step that needs it; what cannot be installed is named, with the way to get it.
+#![forbid(unsafe_code)]
 
+mod autobahn;
 mod bench;
 mod check;
+mod dependencies;
 mod deploy;
 mod features;
+mod fuzz;
+mod loom;
 mod metrics;
+mod miri;
 mod pages;
+mod sbom;
 mod settings;
 mod steps;
 mod tally;
 mod test;
 mod tools;
+mod unsafe_code;
 
 use std::process::ExitCode;
 
@@ -31,6 +39,9 @@ use steps::Steps;
         cargo xtask test            every test there is, with real servers and a real browser\n  \
         cargo xtask test python     one part of it\n  \
         cargo xtask bench --quick   benches and the comparison with the baseline server\n  \
+        cargo xtask fuzz --for 1m   looks for inputs that break the decoders; needs a nightly compiler\n  \
+        cargo xtask autobahn        every rule of WebSocket, checked by the Autobahn test suite
+  \
         cargo xtask metrics         writes the table of docs/metrics.md anew"
 )]
 struct Cli {
@@ -42,12 +53,12 @@ struct Cli {
 enum Command {
     /// Format, lints, docs, dependencies, pages, deploy files, unit tests, simulation; or some parts
     Check {
-        /// format, lints, docs, dependencies, pages, deploy, unit, sim; none for all
+        /// format, lints, docs, dependencies, unsafe, pages, deploy, unit, sim; none for all
         parts: Vec<check::Part>,
     },
     /// Every test, or some parts
     Test {
-        /// rust, web, python; none for all
+        /// rust, web, python, autobahn; none for all
         parts: Vec<test::Part>,
     },
     /// Criterion benches, then Roost against the baseline server; results go to benches/results
@@ -57,6 +68,48 @@ enum Command {
         /// One small round: to see that it works. Its figures are not kept
         #[arg(long)]
         quick: bool,
+    },
+    /// Looks for inputs that break the targets of fuzz/
+    Fuzz {
+        /// Names of targets, as in fuzz/libfuzzer/fuzz_targets; none for all
+        targets: Vec<String>,
+        /// How long each is run, as in 90s, 10m, 2h
+        #[arg(long = "for", default_value = "10m", value_parser = fuzz::span)]
+        span: std::time::Duration,
+        /// Keep the smallest corpus that covers as much in fuzz/corpus, and the figures in benches/results
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Models of what threads share, under every order in which they can meet
+    Loom {
+        /// Only models whose name contains this
+        #[arg(default_value = "", hide_default_value = true)]
+        filter: String,
+    },
+    /// The Autobahn test suite against /echo: every rule of WebSocket, checked by strangers; needs Python 2.7
+    Autobahn {
+        /// Cases, as in 6.4.1 or '12.*'; none for all
+        cases: Vec<String>,
+        /// The cases that `cargo xtask test` runs: all but most of the compressed ones, in a few minutes
+        #[arg(long, conflicts_with_all = ["cases", "all"])]
+        quick: bool,
+        /// All 517 cases, as without any argument
+        #[arg(long, conflicts_with = "cases")]
+        all: bool,
+        /// Keep the counts in benches/results
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Unit tests under Miri, which sees undefined behaviour; needs a nightly compiler
+    Miri,
+    /// What the shipped programs are made of, as CycloneDX JSON
+    Sbom {
+        /// Where to write it; standard output if not given
+        #[arg(long)]
+        out: Option<std::path::PathBuf>,
+        /// What the programs are built for
+        #[arg(long, default_value = sbom::PLATFORM)]
+        target: String,
     },
     /// Writes the table of docs/metrics.md from the sources
     Metrics,
@@ -68,6 +121,13 @@ fn main() -> ExitCode {
         Command::Check { parts } => check::run(&mut steps, &parts),
         Command::Test { parts } => test::run(&mut steps, &parts),
         Command::Bench { parts, quick } => bench::run(&mut steps, &parts, quick),
+        Command::Fuzz { targets, span, keep } => fuzz::run(&mut steps, &fuzz::Plan { targets: &targets, span, keep }),
+        Command::Loom { filter } => loom::run(&mut steps, &filter),
+        Command::Autobahn { cases, quick, all: _, keep } => {
+            autobahn::run(&mut steps, &autobahn::Plan { quick, cases: &cases, keep })
+        }
+        Command::Miri => miri::run(&mut steps),
+        Command::Sbom { out, target } => sbom::write(out.as_deref(), &target),
         Command::Metrics => metrics::write(),
     };
     steps.summary();

@@ -74,6 +74,22 @@ impl Steps {
         Ok(())
     }
 
+    /// Runs a step that `run` watches to its end and that says how many tests passed and failed.
+    pub(crate) fn watched(
+        &mut self,
+        name: &str,
+        command: &mut Command,
+        run: impl FnOnce(&mut Command) -> anyhow::Result<Tally>,
+    ) -> anyhow::Result<()> {
+        let mut tally = Tally::default();
+        let result = self.timed(name, command, |command| {
+            tally = run(command)?;
+            Ok(tally.failed == 0)
+        });
+        self.tally.add(&tally);
+        result
+    }
+
     fn timed(
         &mut self,
         name: &str,

@@ -5,18 +5,25 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use crate::autobahn;
 use crate::steps::{Steps, cargo, root, target};
-use crate::tools;
+use crate::{loom, miri, tools};
 
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
     /// `cargo test` over the workspace.
     Rust,
+    /// Models of what threads share: every order in which they can meet.
+    Loom,
+    /// Unit tests under Miri, where it is here or can be installed.
+    Miri,
     /// The web client: modules in node, pages in Chromium.
     Web,
     /// A second implementation of the protocol as the client: Python's `websockets`.
     Python,
+    /// The Autobahn test suite against a release build.
+    Autobahn,
 }
 
 /// Python packages of the tests.
@@ -26,6 +33,17 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
     let wanted = |part| parts.is_empty() || parts.contains(&part);
     if wanted(Part::Rust) {
         steps.tests("rust", &mut cargo(["test", "--workspace"]))?;
+        // What has connections was tried with the driver that is chosen here; now with the other ones.
+        for driver in ["poll", "uring"] {
+            let mut again = cargo(["test", "--package", "roost-edge", "--package", "roost-server", "--tests"]);
+            steps.tests(&format!("rust, {driver}"), again.env("ROOST_DRIVER", driver))?;
+        }
+    }
+    if wanted(Part::Loom) {
+        loom::run(steps, "")?;
+    }
+    if wanted(Part::Miri) {
+        miri::run_if_here(steps)?;
     }
     if wanted(Part::Web) || wanted(Part::Python) {
         steps.run("build the server", &mut cargo(["build", "--package", "roost-server"]))?;
@@ -35,6 +53,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
         let mut pytest = Command::new(programs.join("pytest"));
         pytest.args(["tests/python", "-p", "no:cacheprovider", "-v"]).current_dir(root()).env("ROOST_BIN", server());
         steps.tests("python", pytest.env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    }
+    if wanted(Part::Autobahn) {
+        autobahn::run(steps, &autobahn::Plan { quick: true, cases: &[], keep: false })?;
     }
     if wanted(Part::Web) {
         tools::chromium(steps)?;

@@ -45,6 +45,23 @@ pub(crate) fn python_env(steps: &mut Steps, name: &str, packages: &[&str]) -> an
     Ok(programs)
 }
 
+/// A Python 2.7: the one that PYTHON2 names, on the path, or of pyenv. `None`: there is none.
+pub(crate) fn python2() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("PYTHON2") {
+        return Some(named.into());
+    }
+    let is_27 = |program: &Path| {
+        let output = Command::new(program).arg("--version").output();
+        // It writes its version to stderr.
+        output.is_ok_and(|output| output.status.success() && output.stderr.starts_with(b"Python 2.7"))
+    };
+    let pyenv = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let pyenv = pyenv.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".pyenv")));
+    let versions = pyenv.and_then(|pyenv| std::fs::read_dir(pyenv.join("versions")).ok());
+    let of_pyenv = versions.into_iter().flatten().flatten().map(|version| version.path().join("bin/python2.7"));
+    [PathBuf::from("python2.7")].into_iter().chain(of_pyenv).find(|program| is_27(program))
+}
+
 /// The cargo-deny to call.
 pub(crate) fn cargo_deny(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     if found("cargo-deny") {

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use roost_client::url::Url;
 
 use crate::client::body::BODY_BYTES_MIN;
+use crate::hostile::kinds::Kind;
+use crate::hostile::windows::Schedule;
 use crate::scenario::{Arrivals, GroupSize, Load, Protocol, Scenario, Shares};
 use crate::threshold::Threshold;
 
@@ -21,7 +23,8 @@ use crate::threshold::Threshold;
         roost-load quick --target http://127.0.0.1:8080 --token-key roost-data/secrets/token-key\n  \
         roost-load sends --senders 256 --for 10s                durable sends per second\n  \
         roost-load idle --connections 10000                     memory per session\n  \
-        roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n\n\
+        roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n  \
+        roost-load hostile                                      sixteen kinds of attack beside a good load\n\n\
         EXIT CODES\n  \
         0    well\n  \
         2    wrong usage\n  \
@@ -59,6 +62,60 @@ pub(super) enum Command {
         roost-load broadcast --connections 2000 --publishes 500 --bytes 128\n  \
         roost-load broadcast --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242")]
     Broadcast(Broadcast),
+    /// Attacks of every kind beside a load that means well: by how much its latency grows, and what attackers are told
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load hostile\n  \
+        roost-load hostile --kind pings --kind slow-heads --attack-for 20s\n  \
+        roost-load hostile --target http://127.0.0.1:8080 --token-key roost-data/secrets/token-key --admin http://127.0.0.1:9090\n\n\
+        Only against servers of your own. Attackers run on this machine, at bounded rates that the report tells. A server of its own \
+        has default limits, and 127.0.0.1, where the good load comes from, is exempt from those of an address.")]
+    Hostile(Hostile),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Hostile {
+    /// Sessions that mean well
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    clients: u32,
+    /// Messages per second, of all of them together
+    #[arg(long, value_name = "N", default_value_t = 1000.0, value_parser = rate)]
+    rate: f64,
+    /// A kind of attack; may be given again [default: all of them]
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(super) kinds: Vec<Kind>,
+    /// How long each attack lasts
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = seconds)]
+    attack_for: u64,
+    /// How long it is quiet before each
+    #[arg(long, value_name = "TIME", default_value = "6s", value_parser = seconds)]
+    quiet_for: u64,
+    /// Length of a window: numbers are medians over them
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = seconds)]
+    window: u64,
+    /// How many times the quiet 99th percentile of deliveries it may be under attack
+    #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = rate)]
+    pub(super) ratio_max: f64,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Hostile {
+    /// The kinds to try, and when.
+    pub(super) fn plan(&self) -> (Vec<Kind>, Schedule) {
+        let kinds = if self.kinds.is_empty() { Kind::value_variants().to_vec() } else { self.kinds.clone() };
+        let schedule = Schedule {
+            attacks: kinds.len() as u64,
+            quiet: self.quiet_for.max(self.window),
+            attack: self.attack_for.max(self.window + 2),
+            window: self.window,
+        };
+        (kinds, schedule)
+    }
+
+    /// Messages per second of the good load.
+    pub(super) const fn rate(&self) -> f64 {
+        self.rate
+    }
 }
 
 #[derive(Debug, Args)]
@@ -213,6 +270,10 @@ impl Command {
                 }
                 (Scenario { protocol, ..scenario }, common)
             }
+            Self::Hostile(hostile) => {
+                let hold = Duration::from_secs(hostile.plan().1.seconds());
+                (Scenario { name: "hostile".into(), ..Scenario::quick(hostile.clients, hostile.rate, hold) }, hostile.common)
+            }
         };
         scenario.seed = common.seed;
         scenario.grace = common.grace;
@@ -234,6 +295,11 @@ fn span(text: &str) -> Result<Duration, String> {
         time if time > Duration::from_secs(7 * 24 * 3600) => Err("a week at most".into()),
         time => Ok(time),
     }
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let time = span(text)?;
+    if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err("whole seconds, please".into()) }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

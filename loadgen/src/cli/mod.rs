@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::hostile::AS_ATTACKER;
 use crate::server::AS_ROOST;
 
 /// A fault of the generator itself.
@@ -23,6 +24,17 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         args.remove(1);
         die_with_parent();
         return roost_server::cli::main_with(args);
+    }
+    if args.get(1).is_some_and(|first| first == AS_ATTACKER) {
+        args.remove(1);
+        die_with_parent();
+        return match crate::hostile::attack::main(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("roost-load: {error:#}");
+                ExitCode::from(EXIT_FAILURE)
+            }
+        };
     }
     let code = match args::Cli::try_parse_from(&args) {
         Ok(cli) => match run::run(cli.command) {

@@ -2,24 +2,28 @@
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use roost_client::url::Url;
-use roost_router::auth::Keys;
+use roost_router::auth::{Claims, Keys, Scope};
+use roost_wire::UserId;
 
 use super::args::{Cli, Command, Common};
 use super::summary;
 use crate::driver::{Credentials, Target};
-use crate::engine::{self, Job, RunError};
+use crate::engine::{self, Job, OnLoad, RunError};
 use crate::host::{self, Environment};
+use crate::hostile::conduct::Conductor;
+use crate::hostile;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::report::build::{self, ServerFacts};
 use crate::scenario::{Protocol, Scenario};
-use crate::server::OwnServer;
+use crate::server::{DEFENDED, NO_LIMITS, OwnServer};
 
 /// Descriptors this process needs beside one for each client.
 const DESCRIPTORS_SPARE: u64 = 64;
@@ -42,6 +46,10 @@ impl From<anyhow::Error> for Failed {
 
 /// Runs the command and returns its exit code.
 pub(super) fn run(command: Command) -> Result<u8, Failed> {
+    let attacks = match &command {
+        Command::Hostile(hostile) => Some((hostile.plan(), hostile.ratio_max, hostile.rate())),
+        _ => None,
+    };
     let (scenario, common) = command.scenario();
     check(&scenario, &common)?;
     let interrupt = Interrupt::listen().context("cannot listen for signals")?;
@@ -50,7 +58,7 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         Some(_) => None,
         None => {
             progress.phase("starting a server");
-            Some(OwnServer::start(&common.out)?)
+            Some(OwnServer::start(&common.out, if attacks.is_some() { DEFENDED } else { NO_LIMITS })?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
@@ -65,18 +73,31 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     };
     let key = server.as_ref().map(OwnServer::token_key).or_else(|| common.token_key.clone());
     let threads = common.threads.unwrap_or_else(|| (environment.cores as u32 / 4).max(1)).min(scenario.clients);
+    let conducting = Arc::new(Mutex::new(None));
+    let on_load = match &attacks {
+        Some(((kinds, schedule), ..)) => {
+            let (kinds, schedule, slot) = (kinds.clone(), *schedule, Arc::clone(&conducting));
+            let conductor =
+                Conductor { kinds, schedule, target: target.address, admin, token: attacker_token(key.as_deref())? };
+            Some(Box::new(move |start| *lock(&slot) = Some(conductor.begin(start))) as OnLoad)
+        }
+        None => None,
+    };
     let job = Job {
         scenario: scenario.clone(),
         target,
         credentials: credentials(key.as_deref())?,
         threads,
         server_pid: facts.pid,
+        on_load,
     };
     let outcome = engine::run(job, &mut progress, &interrupt).map_err(|error| match error {
         RunError::Unreachable(why) => Failed::Unreachable(why),
         RunError::System(error) => Failed::Other(error.into()),
     })?;
     drop(progress);
+    let conducting = lock(&conducting).take().transpose().context("cannot start a conductor")?;
+    let attacked = conducting.map_or_else(Vec::new, |conducting| conducting.end(outcome.interrupted));
     if let Some(epitaph) = server.as_mut().and_then(OwnServer::epitaph) {
         eprintln!("roost-load: {epitaph}");
     }
@@ -84,7 +105,31 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     let report = build::report(&scenario, &outcome, facts, threads, environment);
     report.write(&common.out)?;
     print!("{}", summary::of(&report, &common.out));
-    Ok(report.exit_code)
+    let Some(((_, schedule), ratio_max, sends_per_second)) = attacks else { return Ok(report.exit_code) };
+    let seconds = &outcome.seconds;
+    let hostile = hostile::report::report(hostile::report::Material {
+        schedule,
+        attacks: attacked,
+        seconds,
+        ratio_max,
+        load: &report,
+        sends_per_second,
+    });
+    hostile.write(&common.out)?;
+    print!("\n{}", hostile::page::summary(&hostile, &common.out));
+    Ok(hostile.exit_code)
+}
+
+/// A panic while it was held left nothing half done.
+fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A token of a user who means harm; empty without a key.
+fn attacker_token(key: Option<&Path>) -> Result<String, Failed> {
+    let Credentials::Key { keys, run, now_ms } = credentials(key)? else { return Ok(String::new()) };
+    let user = UserId::from_bits(u128::from(run) << 32 | u128::from(u32::MAX));
+    Ok(keys.mint(&Claims::new(user, "Mallory", Scope::User, now_ms, 24 * 3600)))
 }
 
 /// Refuses what cannot work, before anything is started.

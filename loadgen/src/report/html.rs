@@ -8,7 +8,7 @@ use crate::progress::time;
 use crate::scenario::{Load, Protocol};
 use crate::verdict::Verdict;
 
-const STYLE: &str = include_str!("page.css");
+pub(crate) const STYLE: &str = include_str!("page.css");
 
 /// Sizes a chart is drawn in: one for a wide page and paper, one for a phone.
 const WIDE: (f64, f64) = (836.0, 300.0);
@@ -48,7 +48,7 @@ pub(crate) fn page(report: &Report, json: &str) -> String {
 }
 
 /// Text as it may stand in an element or an attribute.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -64,7 +64,8 @@ fn head(report: &Report) -> String {
     )
 }
 
-const fn word(verdict: Verdict) -> (&'static str, &'static str) {
+/// The class and the words of a verdict.
+pub(crate) const fn word(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Pass => ("well", "✓ Passed"),
         Verdict::Unreachable => ("bad", "✗ Not reachable"),

@@ -22,6 +22,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     if config.connections_max == 0 {
         return refuse("connections_max", "at least 1".into());
     }
+    if config.unauthenticated_max == 0 {
+        return refuse("unauthenticated_max", "at least 1, or nobody could come in".into());
+    }
     for (key, value, least, most) in [
         ("frame_bytes_max", config.frame_bytes_max, 1024, 16 * 1024 * 1024),
         ("outbound_bytes_max", config.outbound_bytes_max, 16 * 1024, 64 * 1024 * 1024),
@@ -76,6 +79,7 @@ mod tests {
             ("node = ''", "node"),
             ("listen = '127.0.0.1:1'\nadmin = '127.0.0.1:1'", "admin"),
             ("connections_max = 0", "connections_max"),
+            ("unauthenticated_max = 0", "unauthenticated_max"),
             ("frame_bytes_max = 10", "frame_bytes_max"),
             ("heartbeat = '1ms'", "heartbeat"),
             ("drain_window = '20s'\ndrain_deadline = '10s'", "drain_deadline"),
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn unknown_keys_and_bad_values_name_the_place() {
         for (toml, part) in
-            [("listne = '127.0.0.1:1'", "listne"), ("heartbeat = 'soon'", "soon"), ("listen = 'here'", "line 1")]
+            [("listne = '127.0.0.1:1'", "listne"), ("addresses_exempt = '10.0.0.0/33'", "10.0.0.0/33"), ("heartbeat = 'soon'", "soon"), ("listen = 'here'", "line 1")]
         {
             let error = toml::from_str::<Layer>(toml).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");

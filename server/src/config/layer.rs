@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use roost_edge::{DriverKind, Subnet};
 use roost_edge_core::config::OriginPolicy;
 use roost_router::PublishPolicy;
 use serde::Deserialize;
@@ -42,6 +43,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// What moves the bytes of connections, as written in settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// io_uring where the kernel allows it, poll elsewhere.
+    Auto,
+    /// io_uring (Linux 6.0 or later, not forbidden by a container's profile), or the server does not start.
+    Uring,
+    /// epoll or kqueue.
+    Poll,
+}
+
 /// Who may publish, as written in settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +63,37 @@ pub enum Publish {
     Anyone,
     /// No session: only who calls the HTTP API with a service token.
     Service,
+}
+
+/// Subnets as people write them, with commas between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subnets(pub Vec<Subnet>);
+
+impl FromStr for Subnets {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.trim() == "none" {
+            return Ok(Self(Vec::new()));
+        }
+        let subnet = |text: &str| text.trim().parse().map_err(|error| format!("\"{}\": {error}", text.trim()));
+        text.split(',').map(subnet).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Subnets {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether messages may be compressed, as written in settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Never.
+    Off,
+    /// For clients that offer permessage-deflate.
+    On,
 }
 
 macro_rules! layer {
@@ -90,9 +134,26 @@ layer! {
     /// Shards: threads that hold connections; 0 is one per core [default: 0]
     #[arg(value_name = "N", hide_short_help = true)]
     shards: usize => "ROOST_SHARDS";
+    /// What moves the bytes of connections [default: auto]
+    #[arg(value_name = "DRIVER", hide_short_help = true)]
+    driver: Driver => "ROOST_DRIVER";
     /// Most connections [default: 1000000, and what file descriptors allow]
     #[arg(value_name = "N", hide_short_help = true)]
     connections_max: usize => "ROOST_CONNECTIONS_MAX";
+    /// Connections from one address (IPv6: one /64) above which a further one gets 429; 0 for any number
+    /// [default: 1000]
+    #[arg(value_name = "N", hide_short_help = true)]
+    connections_per_address_max: usize => "ROOST_CONNECTIONS_PER_ADDRESS_MAX";
+    /// Addresses without limits of their own, with commas between, as 10.0.0.0/8: proxies above all; "none" for no
+    /// exception [default: 127.0.0.0/8,::1/128]
+    #[arg(value_name = "SUBNETS", hide_short_help = true)]
+    addresses_exempt: Subnets => "ROOST_ADDRESSES_EXEMPT";
+    /// Connections that have not sent CONNECT; above it the oldest of them goes for each new one [default: 20000]
+    #[arg(value_name = "N", hide_short_help = true)]
+    unauthenticated_max: usize => "ROOST_UNAUTHENTICATED_MAX";
+    /// Guests that may enter per minute from one address, 0 for any number [default: 60]
+    #[arg(value_name = "N", hide_short_help = true)]
+    guests_per_minute: u32 => "ROOST_GUESTS_PER_MINUTE";
     /// Whether people may enter with a display name only [default: true]
     #[arg(value_name = "BOOL", hide_short_help = true)]
     guests: bool => "ROOST_GUESTS";
@@ -109,6 +170,15 @@ layer! {
     /// Largest frame of a client, in bytes [default: 65536]
     #[arg(value_name = "BYTES", hide_short_help = true)]
     frame_bytes_max: usize => "ROOST_FRAME_BYTES_MAX";
+    /// permessage-deflate for clients that offer it: a third to a tenth of the bytes of history, lists and long texts,
+    /// little of short messages; costs 10 to 50 µs of CPU per message sent, once per fan-out, and 0.4 MB per shard
+    /// [default: off]
+    #[arg(value_name = "SWITCH", hide_short_help = true)]
+    compression: Compression => "ROOST_COMPRESSION";
+    /// Serve /echo, a WebSocket that sends back what it gets: for conformance tests and benchmarks only, never where
+    /// strangers connect, since it knows no rates and takes messages of 16 MiB [default: false]
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_short_help = true)]
+    bench_paths: bool => "ROOST_BENCH_PATHS";
     /// Bytes that may wait for one session before it counts as slow [default: 262144]
     #[arg(value_name = "BYTES", hide_short_help = true)]
     outbound_bytes_max: usize => "ROOST_OUTBOUND_BYTES_MAX";
@@ -118,6 +188,9 @@ layer! {
     /// How many of them at once after a pause [default: 60]
     #[arg(value_name = "N", hide_short_help = true)]
     sends_burst: u32 => "ROOST_SENDS_BURST";
+    /// Frames of any kind a session may send per second, 0 for any number; a ping counts as 50 [default: 500]
+    #[arg(value_name = "N", hide_short_help = true)]
+    frames_per_second: u32 => "ROOST_FRAMES_PER_SECOND";
     /// How often clients send PING [default: 25s]
     #[arg(value_name = "TIME", hide_short_help = true)]
     heartbeat: Span => "ROOST_HEARTBEAT";
@@ -158,7 +231,18 @@ impl Layer {
             admin: self.admin.unwrap_or(default.admin),
             data: self.data.unwrap_or(default.data),
             shards: self.shards.unwrap_or(default.shards),
+            driver: self.driver.map_or(default.driver, |driver| match driver {
+                Driver::Auto => DriverKind::Auto,
+                Driver::Uring => DriverKind::Uring,
+                Driver::Poll => DriverKind::Poll,
+            }),
             connections_max: self.connections_max.unwrap_or(default.connections_max),
+            connections_per_address_max: self
+                .connections_per_address_max
+                .unwrap_or(default.connections_per_address_max),
+            addresses_exempt: self.addresses_exempt.map_or(default.addresses_exempt, |Subnets(subnets)| subnets),
+            unauthenticated_max: self.unauthenticated_max.unwrap_or(default.unauthenticated_max),
+            guests_per_minute: self.guests_per_minute.unwrap_or(default.guests_per_minute),
             guests: self.guests.unwrap_or(default.guests),
             guest_token_ttl: span(self.guest_token_ttl, default.guest_token_ttl),
             publish: self.publish.map_or(default.publish, |publish| match publish {
@@ -171,9 +255,12 @@ impl Layer {
                 list => OriginPolicy::Listed(list.split(',').map(|origin| origin.trim().to_owned()).collect()),
             }),
             frame_bytes_max: self.frame_bytes_max.unwrap_or(default.frame_bytes_max),
+            compression: self.compression.map_or(default.compression, |compression| compression == Compression::On),
+            bench_paths: self.bench_paths.unwrap_or(default.bench_paths),
             outbound_bytes_max: self.outbound_bytes_max.unwrap_or(default.outbound_bytes_max),
             sends_per_second: self.sends_per_second.unwrap_or(default.sends_per_second),
             sends_burst: self.sends_burst.unwrap_or(default.sends_burst),
+            frames_per_second: self.frames_per_second.unwrap_or(default.frames_per_second),
             heartbeat: span(self.heartbeat, default.heartbeat),
             connect_within: span(self.connect_within, default.connect_within),
             drain_window: span(self.drain_window, default.drain_window),

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use roost_edge::{DriverKind, EdgeConfig};
+use roost_edge::{DriverKind, EdgeConfig, Subnet};
 use roost_edge_core::ShardConfig;
 use roost_edge_core::config::OriginPolicy;
 use roost_router::{PublishPolicy, RouterConfig};
 use roost_wire::limits;
 
-pub use layer::{Layer, LogFormat, Span};
+pub use layer::{Layer, LogFormat, Span, Subnets};
 
 /// The settings in force, checked.
 #[derive(Clone, Debug)]
@@ -28,8 +28,18 @@ pub struct Config {
     pub data: PathBuf,
     /// Shards, 0 for one per core.
     pub shards: usize,
+    /// What moves the bytes of connections.
+    pub driver: DriverKind,
     /// Most connections of the node.
     pub connections_max: usize,
+    /// Connections from one address, 0 for any number.
+    pub connections_per_address_max: usize,
+    /// Addresses without limits of their own.
+    pub addresses_exempt: Vec<Subnet>,
+    /// Connections that have not sent CONNECT.
+    pub unauthenticated_max: usize,
+    /// Guests that may enter per minute from one address, 0 for any number.
+    pub guests_per_minute: u32,
     /// Whether people may enter with a display name only.
     pub guests: bool,
     /// How long a guest's token is valid.
@@ -40,12 +50,18 @@ pub struct Config {
     pub origins: OriginPolicy,
     /// Largest frame of a client, in bytes.
     pub frame_bytes_max: usize,
+    /// Whether to agree on permessage-deflate with clients that offer it.
+    pub compression: bool,
+    /// Whether `/echo` is served, for conformance tests and benchmarks.
+    pub bench_paths: bool,
     /// Bytes that may wait for one session.
     pub outbound_bytes_max: usize,
     /// SENDs and PUBLISHes a session may do per second, 0 for any number.
     pub sends_per_second: u32,
     /// How many at once after a pause.
     pub sends_burst: u32,
+    /// Frames of any kind a session may send per second, 0 for any number.
+    pub frames_per_second: u32,
     /// How often clients send PING.
     pub heartbeat: Duration,
     /// How long a connection may take to CONNECT.
@@ -114,14 +130,21 @@ impl Config {
             listen: self.listen,
             shards: self.shards,
             connections_max: self.connections_max,
-            driver: DriverKind::Poll,
+            connections_per_address_max: self.connections_per_address_max,
+            addresses_exempt: self.addresses_exempt.clone(),
+            unauthenticated_max: self.unauthenticated_max,
+            descriptors_max: crate::descriptors::for_connections(),
+            driver: self.driver,
             shard: ShardConfig {
                 node: self.node.clone(),
                 origins: self.origins.clone(),
                 frame_bytes_max: self.frame_bytes_max,
+                compression: self.compression,
+                bench_paths: self.bench_paths,
                 outbound_bytes_max: self.outbound_bytes_max,
                 sends_per_second: self.sends_per_second,
                 sends_burst: self.sends_burst,
+                frames_per_second: self.frames_per_second,
                 heartbeat: self.heartbeat,
                 connect_within: self.connect_within,
                 ..ShardConfig::default()
@@ -150,15 +173,23 @@ impl Default for Config {
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             data: PathBuf::from("roost-data"),
             shards: 0,
+            driver: DriverKind::default(),
             connections_max: 1_000_000,
+            connections_per_address_max: 1000,
+            addresses_exempt: Subnet::loopback(),
+            unauthenticated_max: 20_000,
+            guests_per_minute: 60,
             guests: true,
             guest_token_ttl: Duration::from_secs(30 * 24 * 3600),
             publish: PublishPolicy::Anyone,
             origins: OriginPolicy::SameHost,
             frame_bytes_max: limits::FRAME_BYTES_MAX,
+            compression: false,
+            bench_paths: false,
             outbound_bytes_max: limits::OUTBOUND_BYTES_MAX,
             sends_per_second: limits::SENDS_PER_SECOND,
             sends_burst: limits::SENDS_BURST,
+            frames_per_second: limits::FRAMES_PER_SECOND,
             heartbeat: Duration::from_millis(limits::HEARTBEAT_MS.into()),
             connect_within: Duration::from_millis(limits::CONNECT_WITHIN_MS.into()),
             drain_window: Duration::from_secs(1),

@@ -1,6 +1,6 @@
 //! `/v1/guest`, `/v1/refresh` and `/v1/publish`.
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -10,7 +10,7 @@ use roost_router::{Credentials, Env, SystemEnv};
 use roost_wire::{ErrorCode, pb};
 use serde::{Deserialize, Serialize};
 
-use super::Api;
+use super::{Api, Peer};
 use super::answer::Refusal;
 
 #[derive(Deserialize)]
@@ -41,9 +41,11 @@ impl From<Credentials> for Entered {
 /// A new guest with a display name.
 pub(super) async fn guest(
     State(api): State<Api>,
+    Extension(Peer(peer)): Extension<Peer>,
     body: Result<Json<Guest>, JsonRejection>,
 ) -> Result<Json<Entered>, Refusal> {
     let Json(guest) = body?;
+    api.guests.enter(peer.ip())?;
     Ok(Json(api.router.guest(&guest.name).await?.into()))
 }
 

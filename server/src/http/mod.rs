@@ -4,6 +4,7 @@ mod answer;
 mod api;
 mod assets;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
 use crate::glue::NodeRouter;
+use crate::guests::Guests;
 
 /// A kept-alive connection must begin its next request within this time.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -24,7 +26,12 @@ const BODY_BYTES_MAX: usize = 128 * 1024;
 #[derive(Clone)]
 pub(crate) struct Api {
     pub router: Arc<NodeRouter>,
+    pub guests: Arc<Guests>,
 }
+
+/// The other end of a request's connection.
+#[derive(Clone, Copy)]
+pub(crate) struct Peer(pub SocketAddr);
 
 /// Every path of the public port but the WebSocket's.
 pub(crate) fn service(api: Api) -> Router {

@@ -20,6 +20,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn roost(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roost"));
     command.args(args).env_clear().stdin(Stdio::null());
+    // The tests are run once with each driver.
+    command.envs(std::env::var_os("ROOST_DRIVER").map(|driver| ("ROOST_DRIVER", driver)));
     command
 }
 
@@ -33,6 +35,20 @@ pub struct Server {
 impl Server {
     /// Starts one on free ports with its data in `folder/data`.
     pub fn start(folder: &Path, flags: &[&str]) -> Self {
+        Self::start_by(folder, flags, roost)
+    }
+
+    /// The same with so many descriptors.
+    pub fn start_with_descriptors(folder: &Path, flags: &[&str], descriptors: u32) -> Self {
+        Self::start_by(folder, flags, |args| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_roost")]);
+            command.args(args).env_clear().stdin(Stdio::null());
+            command
+        })
+    }
+
+    fn start_by(folder: &Path, flags: &[&str], command: impl Fn(&[&str]) -> Command) -> Self {
         let ready = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let data = folder.join("data");
@@ -43,7 +59,7 @@ impl Server {
             args.extend(["--drain-deadline", "1s"]);
         }
         args.extend(flags);
-        let mut child = roost(&args).stdout(Stdio::null()).spawn().expect("the binary is built");
+        let mut child = command(&args).stdout(Stdio::null()).spawn().expect("the binary is built");
         let began = Instant::now();
         let told = loop {
             if let Ok(line) = std::fs::read_to_string(&ready) {
@@ -92,6 +108,14 @@ impl Server {
 
     pub fn get(&self, address: SocketAddr, path: &str) -> (u16, String) {
         self.http(address, "GET", path, "", "")
+    }
+
+    /// The sum of the series of a metric whose line has all `parts`.
+    pub fn metric(&self, parts: &[&str]) -> f64 {
+        let (status, page) = self.get(self.admin, "/metrics");
+        assert_eq!(status, 200);
+        let lines = page.lines().filter(|line| !line.starts_with('#') && parts.iter().all(|part| line.contains(part)));
+        lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
     pub fn guest(&self, name: &str) -> Guest {

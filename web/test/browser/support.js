@@ -25,6 +25,13 @@ export class Server {
   #dir = mkdtempSync(join(tmpdir(), "roost-web-"));
   #child = null;
   #listen = "127.0.0.1:0";
+  #settings = [];
+  #admin = "";
+
+  /** `settings` are further flags. */
+  constructor(...settings) {
+    this.#settings = settings;
+  }
 
   get url() {
     return `http://${this.#listen}/`;
@@ -34,7 +41,7 @@ export class Server {
     const binary = process.env.ROOST_BIN;
     if (!binary || !existsSync(binary)) throw new Error("ROOST_BIN must name the roost binary");
     const ready = join(this.#dir, `ready-${process.hrtime.bigint()}`);
-    const flags = ["--data", join(this.#dir, "data"), "--listen", this.#listen, "--admin", "127.0.0.1:0", "--ready-file", ready];
+    const flags = ["--data", join(this.#dir, "data"), "--listen", this.#listen, "--admin", "127.0.0.1:0", "--ready-file", ready, ...this.#settings];
     const child = spawn(binary, ["serve", ...flags], { stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
     let said = "";
@@ -43,13 +50,21 @@ export class Server {
     while (Date.now() < until && child.exitCode === null) {
       const line = existsSync(ready) ? readFileSync(ready, "utf8") : "";
       if (line.endsWith("\n")) {
-        this.#listen = JSON.parse(line).listen;
+        ({ listen: this.#listen, admin: this.#admin } = JSON.parse(line));
         return this;
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     child.kill("SIGKILL");
     throw new Error(`the server did not get ready:\n${said}`);
+  }
+
+  /** The value of a metric without labels, added up over its lines. */
+  async metric(name) {
+    const text = await (await fetch(`http://${this.#admin}/metrics`)).text();
+    const lines = text.split("\n").filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+    if (lines.length === 0) throw new Error(`there is no metric ${name}`);
+    return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
   }
 
   /** Ends the process at once, as a crash would. */

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: criterion's benches, and Roost against the baseline server.
 //!
 //! - `case`: what is measured, and how `roost-load` is asked to;
-//! - `server`: the two servers, started afresh for each measurement;
+//! - `server`: the servers, started afresh for each measurement;
 //! - `compare`: rounds, one server after the other, so that a noisy minute hits both;
 //! - `results`: medians, ratios and where they were measured, kept under benches/results;
 //! - `criterion`: the same for what criterion measured.
@@ -9,9 +9,9 @@
 mod case;
 mod compare;
 mod criterion;
-mod place;
+pub(crate) mod place;
 mod results;
-mod server;
+pub(crate) mod server;
 
 use clap::ValueEnum;
 

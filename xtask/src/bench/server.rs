@@ -1,4 +1,4 @@
-//! The two servers, started afresh for each measurement.
+//! The servers, started afresh for each measurement.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -19,13 +19,15 @@ pub(crate) enum Kind {
     Roost,
     /// The one of benches/src/bin/baseline.rs.
     Baseline,
+    /// The one of this house, with `/echo` and compression.
+    Echo,
 }
 
 impl Kind {
     /// As the results call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Roost => "roost",
+            Self::Roost | Self::Echo => "roost",
             Self::Baseline => "baseline",
         }
     }
@@ -38,6 +40,10 @@ impl Kind {
             command.args(["serve", "--admin", "127.0.0.1:0", "--sends-per-second", "0", "--log", "warn"]);
             command.arg("--data").arg(folder.join("data"));
         }
+        if self == Self::Echo {
+            command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--compression", "on", "--log", "warn"]);
+            command.arg("--data").arg(folder.join("data"));
+        }
         command.args(["--listen", "127.0.0.1:0", "--ready-file"]).arg(ready_file(folder));
         command
     }
@@ -45,7 +51,7 @@ impl Kind {
     /// What `roost-load` is told of a server that runs in `folder`.
     fn describe(self, folder: &Path, load: &mut Command) {
         match self {
-            Self::Roost => load.arg("--token-key").arg(folder.join("data/secrets/token-key")),
+            Self::Roost | Self::Echo => load.arg("--token-key").arg(folder.join("data/secrets/token-key")),
             Self::Baseline => load.args(["--protocol", "plain"]),
         };
     }
@@ -84,6 +90,11 @@ impl Running {
             }
         }
         Ok(server)
+    }
+
+    /// Where it listens: address and port.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// Puts it under load with `args`; returns the report, and whether the generator was the limit.
