@@ -5,9 +5,9 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use roost_benches::frames;
+use roost_wire::Encoding;
 use roost_wire::limits::FRAME_BYTES_MAX;
 use roost_wire::ws::{Deflater, Inflater, MessageKind};
-use roost_wire::Encoding;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -19,7 +19,11 @@ fn payloads() -> [(&'static str, BytesMut); 3] {
         Encoding::Json.encode(&frame, &mut payload);
         payload
     };
-    [("push", json(frames::entry_frame())), ("page_50", json(frames::page(50))), ("page_3000", json(frames::page(3000)))]
+    [
+        ("push", json(frames::entry_frame())),
+        ("page_50", json(frames::page(50))),
+        ("page_3000", json(frames::page(3000))),
+    ]
 }
 
 fn compress(c: &mut Criterion) {

@@ -5,9 +5,11 @@
 //! cargo run --release -p roost-edge --example measure -- fanout 2000 1000 1
 //! ```
 //!
-//! `idle N`: user-space bytes of N authenticated sessions that say nothing. `fanout N MESSAGES BURST`: deliveries per
-//! second of the server's CPU to N sessions of a topic, with bodies of 128 bytes, BURST messages at a time. Clients
-//! run in a process of their own, so that neither their memory nor their time is counted.
+//! `idle N`: user-space bytes of N authenticated sessions that say nothing. `fanout N MESSAGES BURST [RATE]`: deliveries per
+//! second of the server's CPU to N sessions of a topic, with bodies of 128 bytes, BURST messages at a time;
+//! with a RATE that many messages a second (paced: the clients read between them), else as fast as they are written. Clients
+//! run in a process of their own, so that neither their memory nor their time is counted. `ROOST_DRIVER=poll` or `uring`
+//! says which driver.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -18,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use mio::{Events, Interest, Poll, Token};
-use roost_edge::{Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
+use roost_edge::{DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
 use roost_wire::link::{Audience, Down, Envelope, Lane, Up};
 use roost_wire::pb::{self, Frame};
 use roost_wire::{ConvId, Encoding, FrameBody, UserId, ws};
@@ -29,9 +31,12 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["idle", sessions] => idle(sessions.parse()?),
-        ["fanout", sessions, messages, burst] => fanout(sessions.parse()?, messages.parse()?, burst.parse()?),
+        ["fanout", sessions, messages, burst] => fanout(sessions.parse()?, messages.parse()?, burst.parse()?, None),
+        ["fanout", sessions, messages, burst, rate] => {
+            fanout(sessions.parse()?, messages.parse()?, burst.parse()?, Some(rate.parse()?))
+        }
         ["clients", addr, sessions] => clients(addr.parse()?, sessions.parse()?),
-        _ => Err("usage: idle SESSIONS | fanout SESSIONS MESSAGES BURST".into()),
+        _ => Err("usage: idle SESSIONS | fanout SESSIONS MESSAGES BURST [RATE]".into()),
     }
 }
 
@@ -60,7 +65,12 @@ fn news() -> ConvId {
 }
 
 fn serve(shards: usize) -> Result<Running> {
-    let config = EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards, ..EdgeConfig::default() };
+    let driver = match std::env::var("ROOST_DRIVER").as_deref() {
+        Ok("poll") => DriverKind::Poll,
+        Ok("uring") => DriverKind::Uring,
+        _ => DriverKind::Auto,
+    };
+    let config = EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards, driver, ..EdgeConfig::default() };
     let bound = Edge::bind(config)?;
     let router = Arc::new(Yes::default());
     router.0.set(bound.handle()).map_err(|_| "set once")?;
@@ -107,12 +117,16 @@ fn idle(sessions: u64) -> Result<()> {
     Ok(())
 }
 
-fn fanout(sessions: u64, messages: u64, burst: u64) -> Result<()> {
+fn fanout(sessions: u64, messages: u64, burst: u64, rate: Option<f64>) -> Result<()> {
     let running = serve(1)?;
     let edge = running.handle();
     let mut child = start_clients(edge, sessions)?;
     let (cpu, began, before) = (cpu_seconds()?, Instant::now(), edge.metrics());
     for round in 1..=messages / burst {
+        if let Some(rate) = rate {
+            let due = Duration::from_secs_f64((round * burst) as f64 / rate);
+            std::thread::sleep(due.saturating_sub(began.elapsed()));
+        }
         let mut batch = (0..burst).map(deliver).collect();
         edge.post(0, &mut batch);
         // The next ones once these are written: nobody is to fall behind.

@@ -1,6 +1,7 @@
 //! What both frame encodings owe: nothing panics, nothing is lost on the way through the other one.
 
 use bytes::BytesMut;
+use roost_wire::limits::USERS_PER_COMMAND_MAX;
 use roost_wire::pb::{self, EventKind, Frame, Kind, Role};
 use roost_wire::ws::{Decoder, Event, Side};
 use roost_wire::{Encoding, FrameBody};
@@ -10,6 +11,14 @@ const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// Checks a frame that a peer's bytes became.
 pub(crate) fn check(frame: &Frame) {
+    let users = match &frame.body {
+        Some(FrameBody::Create(create)) => create.members.len(),
+        Some(FrameBody::Members(members)) => members.add.len() + members.remove.len() + members.roles.len(),
+        Some(FrameBody::Watch(watch)) => watch.users.len(),
+        Some(FrameBody::Unwatch(unwatch)) => unwatch.users.len(),
+        _ => 0,
+    };
+    assert!(users <= USERS_PER_COMMAND_MAX, "{users} users in one command");
     // A number without a name is kept in protobuf, for those who know it; JSON has no word for it.
     let mut named = frame.clone();
     unname_unknown(&mut named);

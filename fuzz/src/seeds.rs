@@ -110,6 +110,10 @@ fn compressed() -> Vec<Vec<u8>> {
         all.push([&[4][..], &compressed].concat());
         all.push([&[8 | 4][..], &text[..len]].concat());
     }
+    // As long as a limit, and a byte longer.
+    for len in [100, 101] {
+        all.push([&[2][..], Deflater::new().compress(&vec![7; len]).expect("it repeats itself")].concat());
+    }
     all.push([&[4][..], Deflater::new().compress(&[0; 60_000]).expect("it repeats itself")].concat());
     all
 }
@@ -163,7 +167,7 @@ fn heads() -> Vec<Vec<u8>> {
         "HTTP/1.0 101 X\r\n\r\n".to_owned(),
     ];
     let with = |choice: u8| move |head: String| [&[choice][..], head.as_bytes()].concat();
-    requests.into_iter().map(with(0)).chain(responses.into_iter().map(with(1))).collect()
+    requests.into_iter().map(with(3 << 1)).chain(responses.into_iter().map(with(1))).collect()
 }
 
 fn jsons() -> Vec<Vec<u8>> {
@@ -207,8 +211,12 @@ fn sessions() -> Vec<Vec<u8>> {
         // Two sessions, one of each encoding; commands, replies, writes.
         vec![1, 1, 0, 1, 5, 7, 0, 1, 2, 7, 1, 3, 3, 17, 0, 1, 17, 1, 200, 13, 0, 255, 255, 13, 1, 40, 0, 25, 0, 9],
         // A push to both, one to a topic, and a slow reader.
-        [&[1, 1, 5, 1, 0, 21, 0, 0, 21, 1, 0][..], &[19, 3, 1, 100].repeat(12), &[20, 0, 9, 10, 26, 9, 13, 0, 9, 0]]
-            .concat(),
+        [
+            &[1, 1, 5, 1, 0, 13, 0, 255, 255, 13, 1, 255, 255, 21, 0, 0, 21, 1, 0][..],
+            &[19, 3, 1, 100].repeat(12),
+            &[20, 0, 9, 10, 26, 9, 13, 0, 9, 0],
+        ]
+        .concat(),
         // A request for the HTTP service, answered.
         vec![0, 0, 4, 0, 3, 24, 0, 0, 30, 24, 0, 1, 9, 13, 0, 9, 0, 11, 0, 24, 0, 2, 0],
         // Raw bytes, a stale key, a slot used again.

@@ -1,4 +1,4 @@
-//! What a message means, on one node: append, sync, fan-out, routes, presence, receipts, groups, accounts.
+//! What a message means: append, sync, fan-out, routes, presence, receipts, groups, accounts.
 //!
 //! [`Router::submit`] takes what sessions say, [`Downstream`] takes what they are told. In between:
 //!
@@ -8,12 +8,13 @@
 //! - `fanout`, `interest`: from an entry to the sessions of its readers;
 //! - `sync`, `history`, `marks`: catching up, and how far a user has come;
 //! - `presence` and who may see it (`visibility`), `typing`, `channels`, `search`: the rest of what people do;
-//! - `cluster`: who is where. In this process only, so far.
+//! - `cluster`: who is where, and the seam to other nodes on the same store: [`Bus`], [`Router::hear`], [`Router::beat`].
 //!
 //! Invariants:
 //! - every command is answered exactly once;
 //! - what is acknowledged is durable; what may be stored is never said not to be;
-//! - membership is checked on every read and write, against what is in force when it happens;
+//! - membership is checked on every read and write, against what is in force when it happens; where other nodes change
+//!   members too, reads may be up to `roster_lease` behind;
 //! - every queue, cache and loop has a limit, named in [`RouterConfig`] or beside its constant.
 //!
 //! Absent on purpose: bytes and connections (the edge has those), and any order that is not the log's.
@@ -31,6 +32,7 @@ mod env;
 mod fanout;
 mod history;
 mod interest;
+mod lock;
 mod marks;
 pub mod metrics;
 mod outbox;

@@ -252,7 +252,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let found = conv.peek(|loaded| {
             let small = !loaded.is_channel() && loaded.roster.len() <= threshold;
             let member = loaded.roster.role(user).is_some();
-            (small && member).then(|| (loaded.roster.clone(), loaded.marks.get(user).copied()))
+            (small && member && self.might_rely_on(loaded))
+                .then(|| (loaded.roster.clone(), loaded.marks.get(user).copied()))
         });
         let Some(Some((roster, known))) = found else { return };
         let known = match known {

@@ -123,7 +123,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         for up in batch.drain(..) {
             match up {
                 Up::Connect { session, rid, connect, bearer, .. } => {
-                    self.connect(session, rid, connect, bearer, &mut turn)
+                    self.connect(session, rid, connect, bearer, &mut turn);
                 }
                 Up::Gone { session, user } => self.gone(session, &user),
                 Up::Command { session, user, rid, body } => {

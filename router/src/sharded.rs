@@ -2,8 +2,9 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
+
+use crate::lock::Mutex;
 
 /// How many parts there are. A power of two, well above the number of cores.
 const PARTS: usize = 64;

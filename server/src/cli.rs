@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{publish, token};
+use crate::commands::{publish, store, token};
 use crate::config::{Config, ConfigError, Layer};
 use crate::{chat, lifecycle};
 
@@ -26,6 +26,7 @@ const EXIT_CONFIG: u8 = 78;
         roost chat --as Ada --to Bob                   chat in the terminal\n  \
         roost publish news \"Doors open at nine\"        publish to a channel, as a backend does\n  \
         roost token --user u_42 --name Ada --ttl 1h    a token for a user of yours\n  \
+        roost store check roost-data                   look through a data directory for damage\n  \
         roost check-config --config roost.toml"
 )]
 struct Cli {
@@ -49,6 +50,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Make a token for a user or a service
     Token(token::TokenArgs),
+    /// Check or repair a data directory
+    Store(store::StoreArgs),
     /// Check settings without starting anything
     CheckConfig(Box<ServeArgs>),
     /// Print the completions for a shell
@@ -89,6 +92,10 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         },
         Err(error) => return usage(&error),
     };
+    let command = match command {
+        Command::Store(args) => return store::run(args), // with exit codes of its own
+        command => command,
+    };
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -111,6 +118,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Chat(args) => lifecycle::client_runtime()?.block_on(chat::run(args)),
         Command::Publish(args) => lifecycle::client_runtime()?.block_on(publish::run(args)),
         Command::Token(args) => token::run(&args),
+        Command::Store(_) => unreachable!("it was run before"),
         Command::CheckConfig(args) => {
             let config = args.load()?;
             println!("The settings are well. In force:\n{config:#?}");

@@ -85,7 +85,10 @@ mod tests {
         assert_eq!(enter("192.0.2.1", 19_999), Err(1));
         assert_eq!(enter("192.0.2.1", 20_000), Ok(()));
         assert!((0..100).all(|_| enter("127.0.0.1", 0).is_ok()), "exempt");
-        assert_eq!(["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"].map(|ip| enter(ip, 0).is_ok()), [true, true, true, false]);
+        assert_eq!(
+            ["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4"].map(|ip| enter(ip, 0).is_ok()),
+            [true, true, true, false]
+        );
         let any = Guests::new(0, Vec::new());
         assert!((0..100).all(|_| any.enter_at([192, 0, 2, 1].into(), 0).is_ok()));
     }

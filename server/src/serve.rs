@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, Phase};
 use crate::commands::key;
 use crate::config::Config;
-use crate::guests::Guests;
 use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
+use crate::guests::Guests;
 use crate::http::{self, Api};
 use crate::metrics::Sources;
 

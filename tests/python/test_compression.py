@@ -39,9 +39,14 @@ def agreed(socket) -> str:
 
 
 async def raw(socket, *frames):
-    """Frames as they are given, whatever the library thinks of them."""
+    """Frames as they are given, whatever the library thinks of them; the masking key is 0."""
     for frame in frames:
-        socket.transport.write(frame.serialize(mask=True))
+        flags = frame.fin << 7 | frame.rsv1 << 6 | frame.rsv2 << 5 | frame.rsv3 << 4
+        size = len(frame.data)
+        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+        if size > 0xFFFF:
+            length = b"\xff" + size.to_bytes(8, "big")
+        socket.transport.write(bytes([flags | frame.opcode]) + length + bytes(4) + bytes(frame.data))
     await asyncio.sleep(0)
 
 
@@ -53,7 +58,7 @@ def deflated(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("options", "answer"),
     [
-        ({}, "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=12"),
+        ({}, "permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
         ({"compression": None}, ""),
         (offer(), "permessage-deflate; server_no_context_takeover; client_no_context_takeover"),
         (
@@ -123,7 +128,7 @@ def test_echo_sends_back_fragments_texts_and_bytes(server, options):
     run(walk())
 
 
-def test_f03_pings_are_answered_between_the_fragments_of_a_compressed_message(server):
+def test_pings_are_answered_between_the_fragments_of_a_compressed_message(server):
     async def walk():
         async with opened(server, "/echo", ping_interval=None, **offer()) as client:
             data = deflated(LONG.encode())
@@ -155,7 +160,7 @@ def test_f03_pings_are_answered_between_the_fragments_of_a_compressed_message(se
         ([Frame(Opcode.CLOSE, (3001).to_bytes(2, "big") + b"bye")], 3001),
     ],
 )
-def test_f11_each_breach_closes_with_its_code_and_the_server_goes_on(server, frames, code):
+def test_each_breach_closes_with_its_code_and_the_server_goes_on(server, frames, code):
     async def walk():
         async with opened(server, "/ws", ping_interval=None, **offer()) as client:
             await client.hear("hello")
@@ -176,7 +181,7 @@ def test_who_did_not_agree_may_not_compress(server):
     run(walk())
 
 
-def test_f12_bombs_leave_memory_where_it_was(server):
+def test_bombs_leave_memory_where_it_was(server):
     def resident_kib() -> int:
         with open(f"/proc/{server.process.pid}/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))

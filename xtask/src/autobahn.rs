@@ -20,7 +20,7 @@ use crate::steps::{Steps, cargo, root, target};
 use crate::tally::Tally;
 use crate::tools;
 
-/// What may be run, as in `9.1.*`. Without 12 and 13 a `*` has no dot before it, so `1.*` is not `11.1`.
+/// Every case.
 const ALL: &[&str] = &["*"];
 /// Everything but most of the thousands of compressed messages: each kind, small and large, whole and in fragments.
 const QUICK: &[&str] = &[
@@ -32,6 +32,9 @@ const PACKAGES: &[&str] = &["autobahntestsuite==0.8.2", "autobahn==0.10.9", "Twi
 /// How it is started: a namespace of its packages is found only through a site folder, not through PYTHONPATH.
 const START: &str = "import sys, site; site.addsitedir(sys.argv.pop(1)); \
     from autobahntestsuite import wstest; sys.exit(wstest.run())";
+/// What is missing, and how to get it.
+pub(crate) const NO_PYTHON: &str = "It runs on Python 2.7 only, and there is none. `pyenv install 2.7.18` builds it \
+    (https://github.com/pyenv/pyenv); one that lies elsewhere is named by PYTHON2";
 /// When a run is given up.
 const TIME_MAX: Duration = Duration::from_secs(2 * 3600);
 /// How often progress is shown where there is no terminal.
@@ -64,10 +67,10 @@ pub(crate) fn run(steps: &mut Steps, plan: &Plan<'_>) -> anyhow::Result<()> {
     steps.run("build the server", &mut cargo(["build", "--release", "--package", "roost-server"]))?;
     let folder = target().join("autobahn");
     let server = Running::start(Kind::Echo, &folder)?;
-    let cases: Vec<&str> = match plan.cases {
-        [] if plan.quick => QUICK.to_vec(),
-        [] => ALL.to_vec(),
-        cases => cases.iter().map(String::as_str).collect(),
+    let cases: Vec<String> = match plan.cases {
+        [] if plan.quick => QUICK.iter().map(|pattern| whole(pattern)).collect(),
+        [] => ALL.iter().map(|pattern| whole(pattern)).collect(),
+        cases => cases.iter().map(|pattern| whole(pattern)).collect(),
     };
     let spec = folder.join("spec.json");
     let reports = folder.join("reports");
@@ -101,6 +104,11 @@ pub(crate) fn run(steps: &mut Steps, plan: &Plan<'_>) -> anyhow::Result<()> {
     if plan.keep { keep(&cases, &outcome, began.elapsed()) } else { Ok(()) }
 }
 
+/// The suite takes a pattern for the beginning of a name: `12.*.1` would be `12.1.17` too.
+fn whole(pattern: &str) -> String {
+    if pattern.contains('*') { format!("{pattern}$") } else { pattern.to_owned() }
+}
+
 /// The suite as it is installed.
 struct Suite {
     python: PathBuf,
@@ -109,10 +117,7 @@ struct Suite {
 
 /// Installs the suite into the target folder, if it is not there.
 fn install(steps: &mut Steps) -> anyhow::Result<Suite> {
-    let python = tools::python2().context(
-        "the Autobahn test suite runs on Python 2.7 only, and there is none. `pyenv install 2.7.18` builds it \
-         (https://github.com/pyenv/pyenv); one that lies elsewhere is named by PYTHON2",
-    )?;
+    let python = tools::python2().context(NO_PYTHON)?;
     let packages = target().join("tools").join("autobahn");
     let stamp = packages.join("installed");
     let wanted = PACKAGES.join("\n");
@@ -241,7 +246,7 @@ fn show(outcome: &Outcome) -> String {
 }
 
 /// Writes the figures into benches/results.
-fn keep(cases: &[&str], outcome: &Outcome, took: Duration) -> anyhow::Result<()> {
+fn keep(cases: &[String], outcome: &Outcome, took: Duration) -> anyhow::Result<()> {
     let place = place::describe();
     let told = |key: &str| place[key].as_str().map_or_else(|| place[key].to_string(), str::to_owned);
     let text = format!(

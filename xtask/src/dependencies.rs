@@ -78,7 +78,8 @@ fn with_copy(copy: &OsStr) -> anyhow::Result<PathBuf> {
         std::fs::remove_dir_all(&clone).context("cannot remove the last copy of the advisories")?;
     }
     std::fs::create_dir_all(&databases)?;
-    let git = Command::new("git").args(["clone", "--quiet", "--depth", "1"]).arg(file_url(copy)).arg(&clone).status()?;
+    let git =
+        Command::new("git").args(["clone", "--quiet", "--depth", "1"]).arg(file_url(copy)).arg(&clone).status()?;
     if !git.success() || !clone.join("crates").is_dir() {
         bail!("{COPY}={}: no clone of {DATABASE}", copy.display());
     }

@@ -1,4 +1,5 @@
-//! Holds docs/features.md to its word: a row that is called done names tests that exist.
+//! Holds docs/features.md to its word: a row that is called done names tests that exist. docs/security.md as well: every
+//! row has a limit, an answer, a metric and such tests.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,10 +21,44 @@ pub(crate) fn check() -> anyhow::Result<()> {
     }
     let page = std::fs::read_to_string(root().join("docs/features.md")).context("docs/features.md is missing")?;
     let complaints = complaints(&page, &sources);
-    if complaints.is_empty() {
-        return Ok(());
+    if !complaints.is_empty() {
+        bail!("docs/features.md does not hold:\n  {}", complaints.join("\n  "))
     }
-    bail!("docs/features.md does not hold:\n  {}", complaints.join("\n  "))
+    let page = std::fs::read_to_string(root().join("docs/security.md")).context("docs/security.md is missing")?;
+    let complaints = unproven(&page, &sources);
+    if complaints.is_empty() { Ok(()) } else { bail!("docs/security.md does not hold:\n  {}", complaints.join("\n  ")) }
+}
+
+/// What rows `s01`, `s02`, … of docs/security.md lack.
+fn unproven(page: &str, sources: &str) -> Vec<String> {
+    const CELLS: &[&str] = &["what is tried", "limit", "answer", "metric", "tests"];
+    let mut found = Vec::new();
+    let mut rows = 0;
+    for line in page.lines().filter(|line| line.starts_with("| s")) {
+        rows += 1;
+        let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
+        let (id, cells) = (cells[0], &cells[1..]);
+        if id != format!("s{rows:02}") {
+            found.push(format!("{id}: s{rows:02} is next"));
+        }
+        if cells.len() != CELLS.len() {
+            found.push(format!("{id}: {} cells, not {}", cells.len(), CELLS.len()));
+            continue;
+        }
+        found.extend(
+            CELLS.iter().zip(cells).filter(|(_, cell)| cell.is_empty()).map(|(name, _)| format!("{id}: no {name}")),
+        );
+        if !cells[3].contains("`roost_") {
+            found.push(format!("{id}: no metric is named"));
+        }
+        for name in cells[4].split('`').skip(1).step_by(2).filter(|name| !has_test(sources, name)) {
+            found.push(format!("{id}: there is no test `{name}`"));
+        }
+    }
+    if rows == 0 {
+        found.push("it has no rows".into());
+    }
+    found
 }
 
 fn complaints(page: &str, sources: &str) -> Vec<String> {
@@ -97,6 +132,24 @@ mod tests {
         assert!(found.contains("f03: the state"), "{found}");
         assert!(found.contains("3 rows"), "{found}");
         assert!(complaints(page, "").join("\n").contains("f01: there is no test"));
+    }
+
+    #[test]
+    fn a_row_of_security_without_proof_is_found() {
+        let sources = "fn it_is_refused() {}";
+        let row = "| s01 | a flood | 3 | 429 | `roost_x_total` | `it_is_refused` |";
+        assert_eq!(unproven(row, sources), Vec::<String>::new());
+        for (from, to, complaint) in [
+            ("s01", "s02", "s01 is next"),
+            ("| 3 |", "| |", "no limit"),
+            ("`roost_x_total`", "counted", "no metric is named"),
+            ("it_is_refused", "it_is_not", "there is no test `it_is_not`"),
+            (" | 429", "", "4 cells"),
+        ] {
+            let found = unproven(&row.replace(from, to), sources).join("; ");
+            assert!(found.contains(complaint), "{found}");
+        }
+        assert_eq!(unproven("", sources), ["it has no rows"]);
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn minimise(compiler: &Compiler, name: &str) -> anyhow::Result<()> {
     fs::create_dir_all(&small)?;
     fs::create_dir_all(&kept)?;
     let mut merge = compiler.cargo(&["fuzz", "run", "--fuzz-dir", PROGRAMS, name]);
-    merge.args([&small, &kept, &working(name)]).args(["--", "-merge=1", "-use_counters=0"]);
+    merge.args([&small, &kept, &working(name)]).args(["--", "-set_cover_merge=1", "-use_counters=0"]);
     merge.arg(format!("-max_len={INPUT_BYTES_MAX}")).stderr(Stdio::null());
     if !merge.status()?.success() {
         bail!("{name}: its corpus cannot be minimised: {merge:?}");

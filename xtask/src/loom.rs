@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::steps::{Steps, cargo};
 
 /// Crates that have models, all in modules called `models`.
-const CRATES: &[&str] = &["roost-edge", "roost-storage"];
+const CRATES: &[&str] = &["roost-edge", "roost-router", "roost-storage"];
 
 /// Runs the models whose name contains `filter`; all if it is empty.
 pub(crate) fn run(steps: &mut Steps, filter: &str) -> anyhow::Result<()> {

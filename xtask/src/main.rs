@@ -17,6 +17,7 @@ mod miri;
 mod pages;
 mod sbom;
 mod settings;
+mod sim;
 mod steps;
 mod tally;
 mod test;
@@ -58,7 +59,7 @@ enum Command {
     },
     /// Every test, or some parts
     Test {
-        /// rust, web, python, autobahn; none for all
+        /// rust, loom, miri, web, python, autobahn; none for all
         parts: Vec<test::Part>,
     },
     /// Criterion benches, then Roost against the baseline server; results go to benches/results
@@ -111,6 +112,13 @@ enum Command {
         #[arg(long, default_value = sbom::PLATFORM)]
         target: String,
     },
+    /// The simulator: run, sweep, replay, twice; `cargo xtask sim --help` has the rest
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
     /// Writes the table of docs/metrics.md from the sources
     Metrics,
 }
@@ -128,6 +136,7 @@ fn main() -> ExitCode {
         }
         Command::Miri => miri::run(&mut steps),
         Command::Sbom { out, target } => sbom::write(out.as_deref(), &target),
+        Command::Sim { args } => sim::run(&args),
         Command::Metrics => metrics::write(),
     };
     steps.summary();

@@ -144,7 +144,8 @@ fn parse(line: &str) -> Option<(usize, Id, Vec<String>)> {
 
 /// Adds what manifests say.
 fn describe(packages: &mut BTreeMap<Id, Package>) -> anyhow::Result<()> {
-    let output = cargo(["metadata", "--locked", "--format-version", "1"]).output().context("cannot run cargo metadata")?;
+    let output =
+        cargo(["metadata", "--locked", "--format-version", "1"]).output().context("cannot run cargo metadata")?;
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     }
@@ -155,7 +156,8 @@ fn describe(packages: &mut BTreeMap<Id, Package>) -> anyhow::Result<()> {
         if let Some(package) = packages.get_mut(&(name, version)) {
             // As was written before SPDX expressions: MIT/Apache-2.0.
             package.license = text("license").map(|license| license.replace(" / ", "/").replace('/', " OR "));
-            package.description = text("description").map(|words| words.split_whitespace().collect::<Vec<_>>().join(" "));
+            package.description =
+                text("description").map(|words| words.split_whitespace().collect::<Vec<_>>().join(" "));
             package.repository = text("repository");
         }
     }

@@ -29,7 +29,8 @@ const LINTS: &[&str] = &["unsafe_code = \"deny\"", "undocumented_unsafe_blocks =
 pub(crate) fn check() -> anyhow::Result<()> {
     let mut complaints = Vec::new();
     let workspace = read("Cargo.toml")?;
-    complaints.extend(LINTS.iter().filter(|lint| !workspace.contains(*lint)).map(|lint| format!("Cargo.toml: no {lint}")));
+    complaints
+        .extend(LINTS.iter().filter(|lint| !workspace.contains(*lint)).map(|lint| format!("Cargo.toml: no {lint}")));
     println!("\n==> unsafe code");
     for member in members(&workspace)? {
         let (state, complaint) = crate_state(&member)?;
@@ -42,12 +43,15 @@ pub(crate) fn check() -> anyhow::Result<()> {
     let mut used = vec![0; PLACES.len()];
     for file in files {
         let text = read(&file)?;
-        let place = PLACES.iter().position(|(place, _)| file == *place || (place.ends_with('/') && file.starts_with(place)));
+        let place =
+            PLACES.iter().position(|(place, _)| file == *place || (place.ends_with('/') && file.starts_with(place)));
         for (line, documented) in uses(&text) {
             blocks += 1;
             match place {
                 Some(place) => used[place] += 1,
-                None => complaints.push(format!("{file}:{line}: unsafe code has no place here (xtask/src/unsafe_code.rs)")),
+                None => {
+                    complaints.push(format!("{file}:{line}: unsafe code has no place here (xtask/src/unsafe_code.rs)"))
+                }
             }
             if !documented {
                 complaints.push(format!("{file}:{line}: no `SAFETY:` above it says why this is sound"));

@@ -135,7 +135,14 @@ impl Core {
 
     /// `old` keeps answering what it was asked until the new connection has synced.
     fn begin_leaving(&mut self, mut old: Link, now: Instant) -> bool {
-        for asked in old.await_only(|asked| matches!(asked, Asked::Send(_) | Asked::Request(_))) {
+        let requests = &self.requests;
+        let given_up = old.await_only(|asked| match asked {
+            Asked::Send(_) => true,
+            // What is asked for a session is asked for the new one: it would not have it otherwise.
+            Asked::Request(ticket) => !requests.is_of_session(*ticket),
+            _ => false,
+        });
+        for asked in given_up {
             self.lost_one(asked, now);
         }
         self.sync.lost();

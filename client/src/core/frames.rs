@@ -122,7 +122,13 @@ impl Core {
             body: Some(pb::Body { text: record.text, event: None }),
         };
         self.effects.push_back(Effect::Sent { cmid: *cmid, result: Ok(sent) });
-        self.entry(entry, now);
+        let followed = |conv: ConvId| conv.is_channel() || self.order.target(&conv).is_some();
+        if ConvId::new(&entry.conv).is_ok_and(followed) {
+            self.entry(entry, now);
+        } else {
+            // The user has left it since, or it is new here: SYNC tells which. If it is new, HISTORY brings the entry.
+            self.sync.want();
+        }
     }
 
     fn not_sent(&mut self, cmid: &Cmid, error: pb::Error, now: Instant) {

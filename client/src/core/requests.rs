@@ -43,6 +43,13 @@ impl Requests {
         self.deadlines.insert((deadline, ticket));
     }
 
+    /// True if what is asked holds for one session only: watches and subscriptions.
+    pub(crate) fn is_of_session(&self, ticket: Ticket) -> bool {
+        use FrameBody::{Subscribe, Unsubscribe, Unwatch, Watch};
+        let body = self.requests.get(&ticket).map(|request| &request.body);
+        matches!(body, Some(Watch(_) | Unwatch(_) | Subscribe(_) | Unsubscribe(_)))
+    }
+
     /// The next request to put on the wire, which is then in flight.
     pub(crate) fn next(&mut self) -> Option<(Ticket, FrameBody)> {
         let ticket = self.ready.pop_first()?;

@@ -4,13 +4,33 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use roost_wire::CloseCode;
 
+/// The one thread that may write to counters which are written without a locked instruction: a second one would lose
+/// counts. Debug builds remember the first that wrote and panic on another; others keep nothing.
+#[derive(Debug, Default)]
+pub struct OneWriter {
+    #[cfg(debug_assertions)]
+    first: std::sync::OnceLock<std::thread::ThreadId>,
+}
+
+impl OneWriter {
+    /// To be called before a write.
+    #[inline]
+    pub fn check(&self) {
+        #[cfg(debug_assertions)]
+        {
+            let me = std::thread::current().id();
+            assert_eq!(*self.first.get_or_init(|| me), me, "counters of a shard are written by two threads");
+        }
+    }
+}
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// One shard's counters. Only its thread writes, anybody reads. Aligned, so that two shards never write to
         /// one cache line.
         #[derive(Debug, Default)]
         #[repr(align(128))]
-        pub struct ShardMetrics { $($name: AtomicU64,)+ }
+        pub struct ShardMetrics { writer: OneWriter, $($name: AtomicU64,)+ }
 
         /// What the counters of one shard, or of several, stood at.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +45,7 @@ macro_rules! counters {
 
             $(#[inline]
             pub(crate) fn $name(&self, count: u64) {
+                self.writer.check();
                 // One writer: a load and a store, no locked instruction.
                 self.$name.store(self.$name.load(Relaxed).wrapping_add(count), Relaxed);
             })+
@@ -220,6 +241,18 @@ mod tests {
         sum += &two.snapshot();
         assert_eq!((sum.deliveries, sum.closed_replaced), (7, 1));
         assert_eq!(sum.fields().filter(|(_, count)| *count != 0).count(), 2);
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    #[should_panic(expected = "written by two threads")]
+    fn a_second_writer_is_a_fault_of_ours() {
+        let metrics = ShardMetrics::default();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| metrics.deliveries(1));
+            first.join().expect("the first may write");
+        });
+        metrics.deliveries(1);
     }
 
     #[test]

@@ -118,9 +118,10 @@ pub(crate) struct Caller {
 pub(crate) enum Closing {
     /// A close frame: the peer's is awaited.
     Handshake(Decoder),
-    /// The peer's close frame is in: only ours is to be written.
+    /// The peer's close frame is in, or not awaited: only ours is to be written.
     Heard,
-    /// The connection failed or was refused: once our bytes are written it lingers, and what comes is thrown away.
+    /// The request was refused, or nothing of the peer can be understood any more: once our bytes are written it
+    /// lingers, and what comes is thrown away.
     Deaf,
 }
 

@@ -62,17 +62,22 @@ impl Drivers {
     }
 
     fn choose(kind: DriverKind, shards: u16) -> Result<Made<Self>, NoDrivers> {
-        let asked = || "it was asked for".to_owned();
-        let (chosen, reason) = match kind {
-            DriverKind::Poll => (DriverKind::Poll, asked()),
-            DriverKind::Uring => probe().map(|()| (DriverKind::Uring, asked())).map_err(NoDrivers::Unfit)?,
-            DriverKind::Auto => match probe() {
-                Ok(()) => (DriverKind::Uring, "the kernel allows all it needs".into()),
-                Err(unfit) => (DriverKind::Poll, unfit.to_string()),
+        let told = |kind: DriverKind, reason: &str| tracing::info!(driver = kind.name(), reason, "what moves the bytes");
+        match kind {
+            DriverKind::Auto => match probe().and_then(|()| Self::make(DriverKind::Uring, shards).map_err(Unfit::Failed)) {
+                Ok(made) => {
+                    told(DriverKind::Uring, "the kernel allows all it needs");
+                    return Ok(made);
+                }
+                Err(unfit) => told(DriverKind::Poll, &unfit.to_string()),
             },
-        };
-        tracing::info!(driver = chosen.name(), reason, "what moves the bytes");
-        Ok(Self::make(chosen, shards)?)
+            DriverKind::Uring => {
+                probe().map_err(NoDrivers::Unfit)?;
+                told(kind, "it was asked for");
+            }
+            DriverKind::Poll => told(kind, "it was asked for"),
+        }
+        Ok(Self::make(kind, shards)?)
     }
 
     fn make(kind: DriverKind, shards: u16) -> io::Result<Made<Self>> {
@@ -82,7 +87,9 @@ impl Drivers {
                 let (drivers, wakers) = collect(shards, UringDriver::new)?;
                 Ok((Self::Uring(drivers), wakers))
             }
-            _ => {
+            #[cfg(not(target_os = "linux"))]
+            DriverKind::Uring => Err(io::ErrorKind::Unsupported.into()),
+            DriverKind::Auto | DriverKind::Poll => {
                 let (drivers, wakers) = collect(shards, PollDriver::new)?;
                 Ok((Self::Poll(drivers), wakers))
             }

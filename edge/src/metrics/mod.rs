@@ -7,7 +7,7 @@ pub mod names;
 use std::borrow::Cow;
 use std::time::Duration;
 
-use roost_edge_core::metrics::ShardSnapshot;
+use roost_edge_core::metrics::{OneWriter, ShardSnapshot};
 
 use self::names::Name;
 use crate::handle::Inner;
@@ -26,6 +26,7 @@ pub enum Kind {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct LoopMetrics {
+    writer: OneWriter,
     turns: AtomicU64,
     turns_exhausted: AtomicU64,
     busy_ns: AtomicU64,
@@ -66,6 +67,7 @@ fn add(counter: &AtomicU64, count: u64) {
 impl LoopMetrics {
     /// A turn ended after `busy`; `exhausted` if it left work over, `connections` are attached now.
     pub(crate) fn turned(&self, busy: Duration, exhausted: bool, connections: usize) {
+        self.writer.check();
         add(&self.turns, 1);
         add(&self.turns_exhausted, exhausted.into());
         add(&self.busy_ns, busy.as_nanos() as u64);
@@ -74,11 +76,13 @@ impl LoopMetrics {
 
     /// Writes took bytes.
     pub(crate) fn wrote(&self, writes: u64) {
+        self.writer.check();
         add(&self.writes, writes);
     }
 
     /// A connection was taken from the mailbox.
     pub(crate) fn taken(&self) {
+        self.writer.check();
         add(&self.taken, 1);
     }
 

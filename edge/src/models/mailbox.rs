@@ -82,7 +82,11 @@ fn run<const SENDERS: usize>(preemptions: Option<usize>, droppable_max: usize, l
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(seen.taken + mailbox.dropped(), posted, "each is taken once or counted as dropped");
-        assert_eq!(mailbox.dropped() > 0, !seen.doubts.is_empty(), "doubt is told if and only if something was dropped");
+        assert_eq!(
+            mailbox.dropped() > 0,
+            !seen.doubts.is_empty(),
+            "doubt is told if and only if something was dropped"
+        );
         assert_eq!(bell.times(), seen.full, "one wake-up each time it turned from empty to not empty");
     });
 }
@@ -99,7 +103,9 @@ fn a_post_of_several_items_wakes_like_one() {
 
 #[test]
 fn the_limit_holds_and_every_overflow_is_seen_as_a_doubt() {
-    run::<2>(Some(3), 1, |sender| vec![vec![Letter::Push(sender, 1)], vec![Letter::Push(sender, 2), Letter::Reply(sender, 3)]]);
+    run::<2>(Some(3), 1, |sender| {
+        vec![vec![Letter::Push(sender, 1)], vec![Letter::Push(sender, 2), Letter::Reply(sender, 3)]]
+    });
 }
 
 #[test]

@@ -337,6 +337,29 @@ pub(crate) fn the_waker_ends_the_sleep<H: Harness>() {
     assert!(bench.heard.received.is_empty() && bench.heard.ended.is_empty());
 }
 
+pub(crate) fn a_wake_up_while_bytes_are_moved_ends_the_next_sleep<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    bench.turn();
+    let timeout = Duration::from_secs(30);
+    for receives in [false, true] {
+        if receives {
+            peer.send(b"something");
+            bench.driver.wait(Some(timeout)).unwrap();
+            bench.waker.wake();
+            bench.driver.deliver(&mut bench.heard);
+        } else {
+            bench.queue_blindly(key, Bytes::from_static(b"something"));
+            bench.offer(key);
+            bench.waker.wake();
+            bench.flush();
+        }
+        let slept = bench.time(|bench| bench.driver.wait(Some(timeout)).unwrap());
+        assert!(slept < timeout, "receives: {receives}");
+        bench.driver.deliver(&mut bench.heard);
+    }
+}
+
 pub(crate) fn a_sleep_without_events_ends_with_its_timeout<H: Harness>() {
     let mut bench = Bench::<H>::new();
     let (_key, _peer) = bench.connect();

@@ -134,7 +134,11 @@ fn heads_that_two_readers_could_read_differently_are_refused() {
         ("upgrade with TE", format!("GET /ws HTTP/1.1\r\nHost: e\r\nTransfer-Encoding: chunked\r\n{upgrade}"), 400),
         ("two Host", "GET / HTTP/1.1\r\nHost: e\r\nHost: f\r\n".into(), 400),
         ("no Host", "GET / HTTP/1.1\r\nX: y\r\n".into(), 400),
-        ("two keys", format!("GET /ws HTTP/1.1\r\nHost: e\r\n{upgrade}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), 400),
+        (
+            "two keys",
+            format!("GET /ws HTTP/1.1\r\nHost: e\r\n{upgrade}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+            400,
+        ),
         ("folded line", "GET / HTTP/1.1\r\nHost: e\r\nX: a\r\n b\r\n".into(), 400),
         ("blank before colon", "GET / HTTP/1.1\r\nHost: e\r\nContent-Length : 4\r\n".into(), 400),
         ("bare LF", "GET / HTTP/1.1\nHost: e\nX: y\n\n".into(), 400),
@@ -386,16 +390,15 @@ fn a_reader_of_nothing_is_held_to_its_queue_and_closed() {
 
 #[test]
 fn a_flood_of_connects_from_many_addresses_leaves_room_for_a_neighbour() {
-    let server = serve(EdgeConfig { shards: 1, connections_per_address_max: 4, unauthenticated_max: 64, ..nobody_exempt() });
+    let server =
+        serve(EdgeConfig { shards: 1, connections_per_address_max: 4, unauthenticated_max: 64, ..nobody_exempt() });
     let mut neighbour = Client::connect(server.addr, Encoding::Json, "ada");
     let mut held = Vec::new();
     for round in 0..400_u16 {
         let [high, low] = (round / 5).to_be_bytes();
         held.push(connect_from([127, 77, high, low], &server));
     }
-    server.until("worked off", |metrics| {
-        metrics.accept_refused_address + metrics.total.connections_opened == 401
-    });
+    server.until("worked off", |metrics| metrics.accept_refused_address + metrics.total.connections_opened == 401);
     let metrics = server.handle().metrics();
     assert_eq!(metrics.accept_refused_address, 80, "the fifth of each");
     assert!(metrics.total.refused_unauthenticated >= 320 - 64, "{:?}", metrics.total);

@@ -258,7 +258,10 @@ impl Client {
                     Some(Heard::Frame(Box::new(frame)))
                 }
                 Some(Event::Close(body)) => Some(Heard::Closed(body.map(|body| body.code))),
-                Some(Event::Ping(_) | Event::Pong(_)) => continue,
+                Some(Event::Ping(_) | Event::Pong(_)) => {
+                    self.input.drain(..at);
+                    continue;
+                }
                 None => None,
             };
             self.input.drain(..at);

@@ -272,7 +272,10 @@ impl Command {
             }
             Self::Hostile(hostile) => {
                 let hold = Duration::from_secs(hostile.plan().1.seconds());
-                (Scenario { name: "hostile".into(), ..Scenario::quick(hostile.clients, hostile.rate, hold) }, hostile.common)
+                (
+                    Scenario { name: "hostile".into(), ..Scenario::quick(hostile.clients, hostile.rate, hold) },
+                    hostile.common,
+                )
             }
         };
         scenario.seed = common.seed;

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
+use miniz_oxide::MZFlush;
+use miniz_oxide::deflate::core::{CompressorOxide, create_comp_flags_from_zip_params};
+use miniz_oxide::deflate::stream::deflate;
 use mio::{Events, Interest, Poll, Token};
 use serde::{Deserialize, Serialize};
 
@@ -76,12 +79,7 @@ impl Attack {
     fn new(kind: Kind, target: SocketAddr, token: &str) -> anyhow::Result<Self> {
         let recipe = kind.recipe();
         let bomb = match recipe.unit {
-            // A final block, and the empty byte behind it that RFC 7692 §7.2.3.4 asks for.
-            Unit::Bomb(bytes) => {
-                let mut bomb = miniz_oxide::deflate::compress_to_vec(&vec![b' '; bytes], 9);
-                bomb.push(0);
-                frame(0xc1, &bomb)
-            }
+            Unit::Bomb(bytes) => frame(0xc1, &deflated_blanks(bytes)),
             _ => Vec::new(),
         };
         Ok(Self {
@@ -273,6 +271,19 @@ impl Attack {
     }
 }
 
+/// So many blanks, to a MiB, as permessage-deflate sends them (RFC 7692 §7.2.1).
+fn deflated_blanks(bytes: usize) -> Vec<u8> {
+    const MIB: usize = 1 << 20;
+    let (blanks, mut out) = (vec![b' '; MIB], vec![0; 64 * 1024]);
+    let mut squeeze = CompressorOxide::new(create_comp_flags_from_zip_params(9, -15, 0));
+    let squeezed = deflate(&mut squeeze, &blanks, &mut out, MZFlush::Full);
+    out.truncate(squeezed.bytes_written);
+    // What stands behind a full flush depends on nothing before it, so it may stand there again.
+    let mut whole = out.repeat(bytes / MIB);
+    whole.truncate(whole.len() - 4); // The flush's own end is not sent.
+    whole
+}
+
 /// One of the rules to break, in turn.
 fn broken(number: u64, host: &str, upgrade: Vec<u8>) -> Vec<u8> {
     let head = |lines: &str| format!("GET /ws HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n").into_bytes();
@@ -290,5 +301,21 @@ fn broken(number: u64, host: &str, upgrade: Vec<u8>) -> Vec<u8> {
         9 => after([frame(0x01, b"{\"a\":\"\xc3"), frame(0x00, b"\x28")].concat()),
         10 => after(b"\x81\x02{}".to_vec()),
         _ => after(text("{").repeat(20)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_small_and_becomes_large() {
+        let mut bomb = deflated_blanks(4 << 20);
+        assert!(bomb.len() < 8 * 1024, "{} B", bomb.len());
+        bomb.extend([0, 0, 0xff, 0xff]);
+        // An empty last block, so that the stream has an end.
+        bomb.extend([1, 0, 0, 0xff, 0xff]);
+        let blanks = miniz_oxide::inflate::decompress_to_vec(&bomb).unwrap();
+        assert!(blanks.len() == 4 << 20 && blanks.iter().all(|byte| *byte == b' '));
     }
 }

@@ -106,7 +106,8 @@ const STILL: Recipe = Recipe {
     units_per_second: 0,
 };
 
-const SESSIONS: Recipe = Recipe { connections: 20, opens_per_second: 20, addresses: 20, entry: Entry::Session, ..STILL };
+const SESSIONS: Recipe =
+    Recipe { connections: 20, opens_per_second: 20, addresses: 20, entry: Entry::Session, ..STILL };
 
 impl Kind {
     pub(crate) fn name(self) -> String {

@@ -132,18 +132,7 @@ fn of_kind(attacked: Attacked, under_attack: Measured, quiet: &Measured, ratio_m
         Err(why) => (None, Some(why)),
     };
     let (rates, what) = (kind.rates(), kind.about());
-    OfKind {
-        kind: kind.name(),
-        what,
-        rates,
-        under_attack,
-        delivery_ratio,
-        ack_ratio,
-        well,
-        attacker,
-        failure,
-        counted,
-    }
+    OfKind { kind: kind.name(), what, rates, under_attack, delivery_ratio, ack_ratio, well, attacker, failure, counted }
 }
 
 fn quotient(attack: u64, quiet: u64) -> Option<f64> {
@@ -156,7 +145,10 @@ fn judge(kinds: &[OfKind], load: &Report, ratio_max: f64) -> (Facts, Vec<String>
         reasons.push(match (&kind.failure, kind.delivery_ratio.p99) {
             (Some(why), _) => format!("{}: {why}", kind.kind),
             (None, Some(ratio)) => {
-                format!("{}: the 99th percentile of deliveries is {ratio} times the quiet one, {ratio_max} may be", kind.kind)
+                format!(
+                    "{}: the 99th percentile of deliveries is {ratio} times the quiet one, {ratio_max} may be",
+                    kind.kind
+                )
             }
             (None, None) => format!("{}: nothing was delivered", kind.kind),
         });

@@ -15,6 +15,8 @@ pub struct Run {
     pub output: String,
     /// `None` if there is no report.
     pub report: Option<Value>,
+    /// Of `hostile`; `None` if there is none.
+    pub hostile: Option<Value>,
 }
 
 /// The binary with `args`, its report in `out`.
@@ -29,17 +31,22 @@ pub fn run(args: &[&str]) -> Run {
     let out = tempfile::tempdir().unwrap();
     let run = finished(command(args, out.path()).output().unwrap(), out.path());
     let left: Vec<_> = std::fs::read_dir(out.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(left.iter().all(|name| name.to_str().unwrap().starts_with("report.")), "left behind: {left:?}");
+    assert!(
+        left.iter().all(|name| ["report.", "hostile."].iter().any(|known| name.to_str().unwrap().starts_with(known))),
+        "left behind: {left:?}"
+    );
     run
 }
 
 pub fn finished(output: Output, out: &Path) -> Run {
     let report = std::fs::read_to_string(out.join("report.json")).ok();
+    let hostile = std::fs::read_to_string(out.join("hostile.json")).ok();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     Run {
         code: output.status.code().expect("it ended by itself"),
         output: text,
         report: report.map(|report| serde_json::from_str(&report).unwrap()),
+        hostile: hostile.map(|report| serde_json::from_str(&report).unwrap()),
     }
 }
 

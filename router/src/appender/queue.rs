@@ -1,5 +1,8 @@
 //! The commands waiting at a conversation, and the task that works on them.
 
+#[cfg(all(test, roost_model))]
+mod models;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 

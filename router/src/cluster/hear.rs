@@ -20,6 +20,9 @@ use crate::fanout::by_shard;
 use crate::outbox::Outbox;
 use crate::{Downstream, Env, Router};
 
+/// Users that came or went that are looked at before others run.
+const CHANGED_AT_ONCE_MAX: usize = 1024;
+
 impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Takes a parcel of another node. Never blocks. Parcels may come late, twice, in any order, or not at all.
     ///
@@ -102,7 +105,17 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         for of in ask {
             self.post(|| Notice::Ask { of });
         }
-        changed.iter().for_each(|user| self.presence_changed(user));
+        if changed.len() <= CHANGED_AT_ONCE_MAX {
+            changed.iter().for_each(|user| self.presence_changed(user));
+        } else {
+            let router = Arc::clone(self);
+            self.spawn_always(async move {
+                for part in changed.chunks(CHANGED_AT_ONCE_MAX) {
+                    part.iter().for_each(|user| router.presence_changed(user));
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
         if doubts > 0 {
             self.doubt(doubts);
         }

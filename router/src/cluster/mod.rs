@@ -37,6 +37,8 @@ pub(crate) struct Cluster<B> {
     bus: B,
     node: NodeId,
     incarnation: u64,
+    /// When it was made.
+    pub(crate) began: Instant,
     /// The last number given to a parcel.
     posted: AtomicU64,
     clock: SharedClock,
@@ -73,6 +75,7 @@ impl<B: Bus> Cluster<B> {
         Self {
             node: bus.node(),
             incarnation: bus.incarnation(),
+            began: Instant::now(),
             bus,
             posted: AtomicU64::new(0),
             clock: SharedClock::default(),

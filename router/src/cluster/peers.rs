@@ -330,3 +330,6 @@ impl Peer {
         self.users.now.insert(user.clone(), name);
     }
 }
+
+#[cfg(test)]
+mod tests;

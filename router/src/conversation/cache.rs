@@ -89,7 +89,7 @@ impl Part {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(roost_model)))]
 mod tests {
     use super::*;
 

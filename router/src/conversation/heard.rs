@@ -62,6 +62,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         if let Err(error) = done
             && error.retryable
         {
+            // Reading it anew tells what is above `told`.
+            self.forget(conv);
             self.settle_later(conv);
         }
     }

@@ -36,9 +36,10 @@ impl Loaded {
 }
 
 impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
-    /// What is read from now on is as of now.
+    /// What is read from now on is as of now. On a node alone nobody asks, and no clock is read.
     pub(crate) fn check_begins(&self) -> Checked {
-        Checked { at: Instant::now(), doubts: self.cluster.doubts() }
+        let at = if B::ALONE { self.cluster.began } else { Instant::now() };
+        Checked { at, doubts: self.cluster.doubts() }
     }
 
     /// Whether `loaded` may be relied on as it is, for reading and the like.
@@ -48,6 +49,12 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
         let checked = loaded.checked;
         checked.doubts == self.cluster.doubts() && checked.at.elapsed() < self.config.roster_lease
+    }
+
+    /// Whether `loaded` could be relied on a moment ago: for what was accepted then, and is told only now that it is
+    /// durable. A store that was down for longer than a lease in between ends that.
+    pub(crate) fn might_rely_on(&self, loaded: &Loaded) -> bool {
+        self.may_rely_on(loaded) || loaded.checked.at.elapsed() < 2 * self.config.roster_lease
     }
 
     /// As [`Self::load`], and sees that what is known may be relied on.
@@ -63,7 +70,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// refused. Costs nothing on a node alone.
     pub(crate) async fn load_since(&self, conv: &Arc<Conversation>, since: Instant) -> Result<(), pb::Error> {
         self.load(conv).await?;
-        if B::ALONE || conv.peek(|loaded| loaded.checked.at >= since).unwrap_or(true) {
+        if B::ALONE || conv.peek(|loaded| loaded.checked.at > since).unwrap_or(true) {
             return Ok(());
         }
         self.compare(conv).await

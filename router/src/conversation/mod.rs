@@ -19,7 +19,6 @@ use std::collections::VecDeque;
 use std::sync::atomic::AtomicBool;
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use roost_storage::ConvMeta;
 use roost_wire::link::SessionKey;
 use roost_wire::pb::Kind;
@@ -28,6 +27,7 @@ use smallvec::SmallVec;
 
 use crate::appender::dedup::Recents;
 use crate::appender::queue::Work;
+use crate::lock::Mutex;
 use lease::Checked;
 use roster::Roster;
 

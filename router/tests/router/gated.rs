@@ -71,11 +71,11 @@ impl Store for GatedStore {
     }
 
     async fn members(&self, conv: &ConvId) -> Result<Vec<Member>> {
-        self.inner.members(conv).await
+        self.pass(Op::Members, self.inner.members(conv).await).await
     }
 
     async fn rows(&self, conv: &ConvId, users: &[UserId]) -> Result<Vec<Option<IndexRow>>> {
-        self.inner.rows(conv, users).await
+        self.pass(Op::Rows, self.inner.rows(conv, users).await).await
     }
 
     async fn index(&self, user: &UserId, since: Stamp, limit: usize) -> Result<IndexPage> {

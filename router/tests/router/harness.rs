@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use roost_router::auth::{Claims, Keys, Scope};
-use roost_router::{Downstream, Env, Router, RouterConfig};
+use roost_router::{Alone, Bus, Downstream, Env, Router, RouterConfig};
 use roost_storage::testkit::FaultyStore;
 use roost_storage::{MemoryStore, Store};
 use roost_wire::link::{Audience, Down, SessionKey, Up};
@@ -118,7 +118,7 @@ impl Recorded {
 #[derive(Clone)]
 pub(crate) struct TestEnv {
     pub(crate) now_ms: Arc<AtomicU64>,
-    drawn: Arc<AtomicU64>,
+    pub(crate) drawn: Arc<AtomicU64>,
 }
 
 impl Env for TestEnv {
@@ -134,8 +134,8 @@ impl Env for TestEnv {
 
 pub(crate) type Faulty = FaultyStore<MemoryStore>;
 
-pub(crate) struct House<S: Store = Faulty> {
-    pub(crate) router: Arc<Router<S, Edge, TestEnv>>,
+pub(crate) struct House<S: Store = Faulty, B: Bus = Alone> {
+    pub(crate) router: Arc<Router<S, Edge, TestEnv, B>>,
     pub(crate) store: Arc<S>,
     pub(crate) edge: Arc<Edge>,
     pub(crate) env: TestEnv,
@@ -184,6 +184,16 @@ impl<S: Store> House<S> {
         let router = Router::new(config, Keys::new(&SECRET), Arc::clone(&self.store), Arc::clone(&edge), env.clone());
         let slots = Arc::clone(&self.slots);
         Self { router, store: Arc::clone(&self.store), edge, env, slots, rids: AtomicU64::new(1) }
+    }
+}
+
+impl<S: Store, B: Bus> House<S, B> {
+    /// A node beside others on the same store. Its session keys are not told apart from theirs.
+    pub(crate) fn beside(store: &Arc<S>, config: RouterConfig, env: TestEnv, bus: B) -> Self {
+        let edge = Arc::new(Edge::default());
+        let keys = Keys::new(&SECRET);
+        let router = Router::with_bus(config, keys, Arc::clone(store), Arc::clone(&edge), env.clone(), bus);
+        Self { router, store: Arc::clone(store), edge, env, slots: Arc::default(), rids: AtomicU64::new(1) }
     }
 
     pub(crate) fn token(&self, id: &str, name: &str, scope: Scope) -> String {

@@ -8,6 +8,7 @@ mod groups;
 mod harness;
 mod large;
 mod marks;
+mod nodes;
 mod outsider;
 mod presence;
 mod races;

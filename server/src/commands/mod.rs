@@ -2,4 +2,5 @@
 
 pub(crate) mod key;
 pub(crate) mod publish;
+pub(crate) mod store;
 pub(crate) mod token;

@@ -96,9 +96,12 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_bad_values_name_the_place() {
-        for (toml, part) in
-            [("listne = '127.0.0.1:1'", "listne"), ("addresses_exempt = '10.0.0.0/33'", "10.0.0.0/33"), ("heartbeat = 'soon'", "soon"), ("listen = 'here'", "line 1")]
-        {
+        for (toml, part) in [
+            ("listne = '127.0.0.1:1'", "listne"),
+            ("addresses_exempt = '10.0.0.0/33'", "10.0.0.0/33"),
+            ("heartbeat = 'soon'", "soon"),
+            ("listen = 'here'", "line 1"),
+        ] {
             let error = toml::from_str::<Layer>(toml).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }

@@ -1,17 +1,17 @@
 //! `/v1/guest`, `/v1/refresh` and `/v1/publish`.
 
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use roost_router::auth::{AuthError, Scope};
 use roost_router::{Credentials, Env, SystemEnv};
 use roost_wire::{ErrorCode, pb};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Peer};
 use super::answer::Refusal;
+use super::{Api, Peer};
 
 #[derive(Deserialize)]
 pub(super) struct Guest {

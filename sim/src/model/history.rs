@@ -78,6 +78,13 @@ impl History {
         }
     }
 
+    /// Something small happened, told only in a trace.
+    pub(crate) fn trace(&self, at_ms: u64, what: std::fmt::Arguments<'_>) {
+        if self.trace {
+            println!("{at_ms:>8} ms      {what}");
+        }
+    }
+
     /// A violation about `about` was found.
     pub(crate) fn freeze(&mut self, about: &About) {
         self.frozen.get_or_insert_with(|| about.clone());

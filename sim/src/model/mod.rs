@@ -9,7 +9,7 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roost_storage::Append;
+use roost_storage::{Append, IndexRow, Mark};
 use roost_wire::pb::Kind;
 use roost_wire::{ConvId, Seq, UserId, pb};
 
@@ -71,6 +71,8 @@ pub(crate) struct Model {
     held: BTreeMap<(UserId, ConvId), Seq>,
     /// How far the user said to have read.
     read: BTreeMap<(UserId, ConvId), Seq>,
+    /// Marks as they are stored: delivered, read.
+    marks: BTreeMap<(UserId, ConvId), (Seq, Seq)>,
     /// Pairs that ever shared a conversation.
     acquainted: BTreeSet<(UserId, UserId)>,
     users: Vec<Option<UserId>>,
@@ -94,6 +96,7 @@ impl Model {
             views: BTreeMap::new(),
             held: BTreeMap::new(),
             read: BTreeMap::new(),
+            marks: BTreeMap::new(),
             acquainted: BTreeSet::new(),
             users: vec![None; clients],
             history: History::new(trace),
@@ -110,6 +113,11 @@ impl Model {
     /// Something happened. It counts for the digest.
     pub(crate) fn note(&mut self, about: &About, what: std::fmt::Arguments<'_>) {
         self.history.note(self.now_ms, about, what);
+    }
+
+    /// Something small happened: told in a trace, and nowhere else.
+    pub(crate) fn trace(&self, what: std::fmt::Arguments<'_>) {
+        self.history.trace(self.now_ms, what);
     }
 
     /// A fault happened.
@@ -166,6 +174,18 @@ impl Model {
             }
             Write::Append(append) => self.appended(append),
             Write::Marks(_) | Write::Users(_) => {}
+        }
+    }
+
+    /// A mark is behind the boundary, in this row. Marks never fall, and stand at or below the head.
+    pub(crate) fn marked(&mut self, mark: &Mark, row: Option<&IndexRow>) {
+        let Some(IndexRow { delivered, read, .. }) = row.cloned() else { return };
+        let head = self.convs.get(&mark.conv).map_or(0, Conv::head);
+        let key = (mark.user.clone(), mark.conv.clone());
+        let before = self.marks.insert(key, (delivered, read)).unwrap_or_default();
+        if delivered < before.0 || read < before.1 || delivered > head || read > head {
+            let what = format!("marks of {} went from {before:?} to {:?} of {head}", mark.user, (delivered, read));
+            self.violated(&About::conv(&mark.conv), what);
         }
     }
 

@@ -75,7 +75,7 @@ impl NodeStore {
             trouble
         };
         let now = tokio::time::Instant::now().into_std();
-        let (done, fate) = self.host.enqueue(self.node, write, now)?;
+        let (done, fate) = self.host.enqueue((self.node, &self.alive), write, now)?;
         let fate = fate.await;
         self.living().await;
         match trouble {

@@ -13,11 +13,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use roost_storage::{Append, Appended, ConvMeta, Mark, Member, MemoryStore, Result, Store, User};
+use roost_storage::{Append, Appended, ConvMeta, IndexRow, Mark, Member, MemoryStore, Result, Store, User};
+use roost_wire::{ConvId, UserId};
 use tokio::sync::{Notify, oneshot};
 
 use crate::rng::Stream;
@@ -63,6 +65,7 @@ struct Unsynced {
     /// It changes something.
     counts: bool,
     node: usize,
+    alive: Arc<AtomicBool>,
     answer: oneshot::Sender<Fate>,
 }
 
@@ -70,6 +73,8 @@ struct Unsynced {
 pub(crate) struct Synced {
     pub(crate) write: Write,
     pub(crate) node: usize,
+    /// The node that wrote it has died since: nobody will tell of it.
+    pub(crate) late: bool,
 }
 
 /// What one sync brought behind the boundary. Nobody is answered before [`Batch::release`].
@@ -128,6 +133,12 @@ impl SimStore {
     /// What is behind the boundary, for looking at.
     pub(crate) fn durable(&self) -> &MemoryStore {
         &self.durable
+    }
+
+    /// An index row as it is behind the boundary.
+    pub(crate) fn row(&self, conv: &ConvId, user: &UserId) -> Option<IndexRow> {
+        let rows = at_once(self.durable.rows(conv, std::slice::from_ref(user)));
+        rows.ok()?.pop().flatten()
     }
 
     /// When [`Self::sync`] is due.
@@ -195,10 +206,10 @@ impl SimStore {
 
     fn keep(&self, unsynced: VecDeque<Unsynced>, fate: Fate) -> Batch {
         let mut batch = Batch { synced: Vec::new(), answers: Vec::new(), fate };
-        for Unsynced { write, counts, node, answer } in unsynced {
+        for Unsynced { write, counts, node, alive, answer } in unsynced {
             let _ = decide(&self.durable, write.clone());
             if counts {
-                batch.synced.push(Synced { write, node });
+                batch.synced.push(Synced { write, node, late: !alive.load(Relaxed) });
             }
             batch.answers.push(answer);
         }
@@ -206,7 +217,12 @@ impl SimStore {
     }
 
     /// Decides a write; it is answered later.
-    fn enqueue(&self, node: usize, write: Write, now: Instant) -> Result<(Done, oneshot::Receiver<Fate>)> {
+    fn enqueue(
+        &self,
+        (node, alive): (usize, &Arc<AtomicBool>),
+        write: Write,
+        now: Instant,
+    ) -> Result<(Done, oneshot::Receiver<Fate>)> {
         let done = decide(&self.written.lock(), write.clone())?;
         let counts = match &done {
             Done::Created((_, made)) => *made,
@@ -215,7 +231,7 @@ impl SimStore {
         };
         let (answer, fate) = oneshot::channel();
         let mut state = self.state.lock();
-        state.unsynced.push_back(Unsynced { write, counts, node, answer });
+        state.unsynced.push_back(Unsynced { write, counts, node, alive: Arc::clone(alive), answer });
         if state.sync_at.is_none() {
             let delay = state.disk.ms(1, 4);
             let extra = state.extra(now);
@@ -258,8 +274,13 @@ fn decide(store: &MemoryStore, write: Write) -> Result<Done> {
             }
         })
     };
-    match pin!(done).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(done) => done,
+    at_once(done)
+}
+
+/// What the model of a store answers, which never waits.
+fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
         Poll::Pending => unreachable!("the model never waits"),
     }
 }
@@ -268,9 +289,12 @@ fn decide(store: &MemoryStore, write: Write) -> Result<Done> {
 mod tests {
     use roost_storage::{Entry, Range, StoreError};
     use roost_wire::pb::{Body, Kind, Role};
-    use roost_wire::{ConvId, UserId};
 
     use super::*;
+
+    fn node() -> (usize, &'static Arc<AtomicBool>) {
+        (0, Box::leak(Box::default()))
+    }
 
     fn ada() -> UserId {
         UserId::new("u_ada").unwrap()
@@ -314,8 +338,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_comes_when_the_write_is_behind_the_boundary_and_not_before() {
         let (store, now) = (SimStore::new(1, Arc::default()), Instant::now());
-        store.enqueue(0, create(), now).unwrap();
-        let (done, mut fate) = store.enqueue(0, append(1), now).unwrap();
+        store.enqueue(node(), create(), now).unwrap();
+        let (done, mut fate) = store.enqueue(node(), append(1), now).unwrap();
         assert!(matches!(done, Done::Appended(Appended::Stored { .. })));
         assert!(fate.try_recv().is_err());
         assert_eq!(head(&store).await, 0, "readers do not see it yet");
@@ -329,9 +353,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_not_behind_the_boundary_dies_with_the_host_but_for_a_prefix() {
         let (store, now) = (SimStore::new(1, Arc::default()), Instant::now());
-        store.enqueue(0, create(), now).unwrap();
+        store.enqueue(node(), create(), now).unwrap();
         store.sync(store.next().unwrap()).unwrap().release();
-        let fates: Vec<_> = (1..=4).map(|seq| store.enqueue(0, append(seq), now).unwrap().1).collect();
+        let fates: Vec<_> = (1..=4).map(|seq| store.enqueue(node(), append(seq), now).unwrap().1).collect();
         let (batch, lost) = store.crash(50);
         assert_eq!((batch.synced.len(), lost, head(&store).await), (2, 2, 2));
         batch.release();
@@ -339,7 +363,7 @@ mod tests {
             assert_eq!(fate.try_recv(), Ok(Fate::Unknown));
         }
         store.recover();
-        let (done, _) = store.enqueue(0, append(3), now).unwrap();
+        let (done, _) = store.enqueue(node(), append(3), now).unwrap();
         assert!(matches!(done, Done::Appended(Appended::Stored { .. })), "the log goes on where it survived: {done:?}");
     }
 

@@ -27,7 +27,6 @@ impl World {
                     return;
                 }
             }
-            // Nobody tells the head of a channel: only its next entry shows that one was missed.
             if !spoken && self.now() >= began + LAST_WORDS_AFTER {
                 spoken = true;
                 self.speak_last();
@@ -62,10 +61,16 @@ impl World {
         self.settle();
     }
 
+    /// Where only the next entry shows that one was missed, there comes one: nobody tells the head of a channel, and
+    /// nobody tells of what a node wrote that had died when it became durable.
     fn speak_last(&mut self) {
-        let channels: Vec<Room> = self.rooms.iter().filter(|room| room.kind == Kind::Channel).cloned().collect();
-        for room in channels {
-            self.send(0, &room);
+        for room in self.rooms.clone() {
+            let channel = room.kind == Kind::Channel;
+            let speaks = |client: &usize| channel || self.model.is_member(*client, &room.conv);
+            let speaker = (0..self.clients.len()).find(speaks);
+            if let Some(speaker) = speaker.filter(|_| channel || self.late.contains(&room.conv)) {
+                self.send(speaker, &room);
+            }
         }
         self.settle();
     }

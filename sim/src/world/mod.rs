@@ -10,7 +10,7 @@ mod finish;
 mod limits;
 mod serve;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,7 +52,7 @@ impl Plan {
     /// The usual size.
     #[must_use]
     pub const fn of(seed: u64) -> Self {
-        Self { seed, people: 5, nodes: None, acts: 120, faults: true, trace: false }
+        Self { seed, people: 5, nodes: None, acts: 80, faults: true, trace: false }
     }
 }
 
@@ -94,6 +94,8 @@ struct World {
     /// What was asked, and by whom.
     asked: BTreeMap<Ticket, (usize, FrameBody)>,
     tickets: u64,
+    /// Conversations with an append that became durable after its node had died.
+    late: BTreeSet<ConvId>,
     /// Messages that were to be sent.
     said: u64,
     rooms: Vec<Room>,
@@ -117,7 +119,8 @@ pub fn run(plan: &Plan) -> Outcome {
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing");
-    runtime.block_on(World::new(*plan).run())
+    // Inside, because outside of the runtime the clock is the real one.
+    runtime.block_on(async { World::new(*plan).run().await })
 }
 
 impl World {
@@ -141,6 +144,7 @@ impl World {
             conns_made: 0,
             asked: BTreeMap::new(),
             tickets: 0,
+            late: BTreeSet::new(),
             said: 0,
             rooms: Vec::new(),
             turns: BTreeMap::new(),

@@ -57,6 +57,10 @@ impl World {
     pub(super) fn parcels(&mut self) {
         let now = self.now();
         while let Some((to, parcel)) = self.bus.take(now) {
+            if self.plan.trace {
+                let (from, number, notice) = (parcel.from.0, parcel.number, kind(&parcel.notice));
+                self.model.trace(format_args!("node {to} hears parcel {number} of node {from}: {notice}"));
+            }
             if let Some(node) = &self.nodes[to] {
                 node.hear(parcel);
             }
@@ -76,6 +80,17 @@ impl World {
     pub(super) fn learn(&mut self, batch: &Batch) {
         for synced in &batch.synced {
             self.model.stored(&synced.write);
+            if synced.late
+                && let Write::Append(append) = &synced.write
+            {
+                self.late.insert(append.conv.clone());
+            }
+            if let Write::Marks(marks) = &synced.write {
+                for mark in marks {
+                    let row = self.store.row(&mark.conv, &mark.user);
+                    self.model.marked(mark, row.as_ref());
+                }
+            }
         }
     }
 
@@ -106,6 +121,9 @@ impl World {
         let now = self.now();
         let Some(node) = &mut self.nodes[number] else { return };
         for (shard, down) in node.take_mail() {
+            if self.plan.trace {
+                self.model.trace(format_args!("node {number} posts to shard {shard}: {}", kind(&down)));
+            }
             match &down {
                 Down::Accepted { session, user, .. } => drop(node.who.insert(*session, user.clone())),
                 Down::Join { session, topic } => {
@@ -221,6 +239,11 @@ fn readers<'a>(node: &'a Node, shard: u16, audience: &'a Audience) -> impl Itera
         }
     };
     sessions.into_iter().flatten().chain(topic.into_iter().flatten()).filter_map(|session| node.who.get(session))
+}
+
+/// The name of a variant, and what it says first.
+fn kind(of: &impl std::fmt::Debug) -> String {
+    format!("{of:?}").chars().take(60).collect()
 }
 
 fn due(conn: &Conn, now: Instant) -> bool {

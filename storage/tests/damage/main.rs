@@ -3,6 +3,8 @@
 mod files;
 mod fixture;
 mod mended;
+mod sound;
+mod swapped;
 
 /// What no case may take longer than: a hang would otherwise be a test that never ends.
 const WATCHDOG_SECONDS: u64 = 300;

@@ -35,13 +35,14 @@ impl Shard {
         }
     }
 
-    /// The peer broke RFC 6455: nothing of it can be understood any more (§7.1.7).
+    /// The peer broke RFC 6455: nothing of it can be understood any more (§7.1.7). So its close frame is not awaited, and
+    /// it is us who end the transport (§7.1.1), as soon as ours is written.
     pub(super) fn fail(&mut self, key: SessionKey, error: WsError) {
         if self.end_session(key).is_some() {
             let code = error.close_code();
             self.metrics.closed(code);
             self.metrics.inflations_refused(matches!(error, WsError::Inflated { .. }).into());
-            self.farewell(key, Closing::Deaf, code.number(), code.text());
+            self.farewell(key, Closing::Heard, code.number(), code.text());
         }
     }
 

@@ -155,3 +155,122 @@ fn gathered(outbound: &Outbound) -> Option<(usize, usize)> {
 fn is_same(held: &Bytes, frame: &Bytes) -> bool {
     std::ptr::eq(held.as_ptr(), frame.as_ptr()) && held.len() == frame.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use roost_edge_core::{HttpDown, Shard, ShardConfig, ShardMetrics};
+
+    use super::*;
+
+    /// Queues of connections whose requests are the HTTP service's: what that answers is queued as it is.
+    struct Queues(Shard, Instant);
+
+    impl Queues {
+        fn new() -> Self {
+            let now = Instant::now();
+            Self(Shard::new(Arc::new(ShardConfig::default()), 0, Arc::new(ShardMetrics::default()), now, 0), now)
+        }
+
+        fn queue(&mut self, frames: &[Bytes]) -> SessionKey {
+            let key = self.0.opened(([127, 0, 0, 1], 1).into(), self.1).expect("room");
+            self.0.received(key, &mut b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), self.1);
+            for frame in frames {
+                self.0.http(key, HttpDown::Data(frame.clone()), self.1);
+            }
+            key
+        }
+
+        fn add(&self, batch: &mut Batch, key: SessionKey) -> (u32, Piece) {
+            batch.add(key, self.0.outbound(key).expect("a live key")).expect("something waits")
+        }
+    }
+
+    /// Says when it is dropped.
+    struct Dropped(Arc<()>, Vec<u8>);
+
+    impl AsRef<[u8]> for Dropped {
+        fn as_ref(&self) -> &[u8] {
+            let Self(_, bytes) = self;
+            bytes
+        }
+    }
+
+    fn bytes(piece: Piece) -> Vec<u8> {
+        // SAFETY: the test plays the kernel: the batch keeps the piece, and the send has not ended.
+        unsafe { std::slice::from_raw_parts(piece.start, piece.len as usize) }.to_vec()
+    }
+
+    #[test]
+    fn receivers_of_the_same_frames_share_one_piece() {
+        let (one, two) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; 50]));
+        let (mut queues, mut batch) = (Queues::new(), Batch::default());
+        let frames: [&[Bytes]; 6] = [
+            &[one.clone()],
+            &[one.clone()],
+            &[one.clone(), two.clone()],
+            &[one.clone(), two.clone()],
+            &[two.clone(), one.clone()],
+            &[one.clone()],
+        ];
+        let pieces: Vec<_> = frames.map(|frames| queues.queue(frames)).map(|key| queues.add(&mut batch, key).1).into();
+        for (piece, frames) in pieces.iter().zip(frames) {
+            assert_eq!(bytes(*piece), frames.concat());
+        }
+        let starts: Vec<_> = pieces.iter().map(|piece| piece.start).collect();
+        assert_eq!((starts[0], starts[2]), (starts[1], starts[3]));
+        assert_eq!(starts[0], one.as_ptr(), "one frame is sent from where it is");
+        assert_ne!(starts[3], starts[4]);
+        assert_eq!(batch.frames.len(), 6, "each list is held once");
+        (0..6).for_each(|index| _ = batch.ended(index));
+    }
+
+    #[test]
+    fn frames_are_held_until_the_last_send_has_ended() {
+        let alive = Arc::new(());
+        let (mut queues, mut batch) = (Queues::new(), Batch::default());
+        let frame = |len| Bytes::from_owner(Dropped(alive.clone(), vec![7; len]));
+        let keys = [vec![frame(10)], vec![frame(20), frame(30)], vec![frame(PIECE_BYTES_MAX), frame(1)]]
+            .map(|frames| queues.queue(&frames));
+        let added = keys.map(|key| queues.add(&mut batch, key));
+        drop(queues);
+        assert_eq!(added.map(|(_, piece)| bytes(piece).len()), [10, 50, PIECE_BYTES_MAX]);
+        for (key, (index, _)) in keys.into_iter().zip(added) {
+            assert!(Arc::strong_count(&alive) > 1, "held");
+            assert_eq!(batch.ended(index).0, key);
+            batch.tidy();
+        }
+        assert_eq!(Arc::strong_count(&alive), 1, "let go");
+        assert_eq!((batch.under_way(), batch.ops.len(), batch.copied.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn copies_never_move_and_what_has_no_room_goes_frame_by_frame() {
+        let (mut queues, mut batch) = (Queues::new(), Batch::default());
+        let mut added = Vec::new();
+        for number in 0..COPIED_BYTES_MAX / PIECE_BYTES_MAX + 3 {
+            let half = Bytes::from(vec![number as u8; PIECE_BYTES_MAX / 2]);
+            let key = queues.queue(&[half.clone(), half.slice(1..), half]);
+            added.push((number as u8, queues.add(&mut batch, key)));
+        }
+        for (number, (index, piece)) in &added {
+            let piece = bytes(*piece);
+            let whole = if (usize::from(*number) + 1) * (PIECE_BYTES_MAX - 1) <= COPIED_BYTES_MAX { 2 } else { 1 };
+            assert_eq!(piece.len(), PIECE_BYTES_MAX / 2 * whole - (whole - 1), "{number}");
+            assert!(piece.iter().all(|byte| byte == number));
+            batch.ended(*index);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a send ends once")]
+    fn a_send_that_ends_twice_is_a_fault_of_ours() {
+        let (mut queues, mut batch) = (Queues::new(), Batch::default());
+        let keys = [(); 2].map(|()| queues.queue(&[Bytes::from_static(b"x")]));
+        _ = keys.map(|key| queues.add(&mut batch, key));
+        batch.ended(0);
+        batch.ended(0);
+    }
+}

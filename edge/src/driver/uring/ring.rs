@@ -57,6 +57,8 @@ pub(super) struct Ring {
     ring: IoUring,
     state: State,
     done: VecDeque<Completion>,
+    /// A wake-up came outside of a sleep: the next one is to end at once.
+    woken: bool,
 }
 
 impl Ring {
@@ -79,7 +81,7 @@ impl Ring {
         if !(params.is_feature_nodrop() && params.is_feature_ext_arg() && params.is_feature_submit_stable()) {
             return Err(ErrorKind::Unsupported.into());
         }
-        Ok(Self { ring, state: State::New, done: VecDeque::new() })
+        Ok(Self { ring, state: State::New, done: VecDeque::new(), woken: false })
     }
 
     /// Puts an entry in, submitting what is there if it is full.
@@ -115,12 +117,15 @@ impl Ring {
     }
 
     /// Hands every entry to the kernel and sleeps until there is a completion or `timeout` is over; `None` waits for
-    /// ever.
+    /// ever. Does not sleep if a wake-up came since the last sleep, whoever has seen its completion.
     ///
     /// # Errors
     /// As [`Ring::submit`].
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.guard(|ring| ring.try_wait(timeout))
+        let timeout = if self.woken { Some(Duration::ZERO) } else { timeout };
+        let result = self.guard(|ring| ring.try_wait(timeout));
+        self.woken = false;
+        result
     }
 
     /// The next completion that was taken out.
@@ -177,6 +182,7 @@ impl Ring {
     fn reap(&mut self) {
         for entry in self.ring.completion() {
             let (token, result, flags) = (Token::unpack(entry.user_data()), entry.result(), entry.flags());
+            self.woken |= token == Token::Wake;
             self.done.push_back(Completion { token, result, flags });
         }
     }

@@ -1,10 +1,23 @@
 //! What must hold between steps, and in the end.
 
-use super::*;
+use std::time::Duration;
+
+use roost_edge_core::Outbound;
+use roost_wire::CloseCode;
+
+use super::super::peer::Http;
+use super::World;
+
+/// Largest reply of the router, in bytes of any encoding.
+const REPLY_BYTES_MAX: usize = 4300;
+/// What the edge answers by itself has at most so many bytes: a PONG of 125, an error with its text.
+const ANSWER_BYTES_MAX: usize = 512;
+/// Envelopes that one job of fan-out may have taken out of its queue.
+const JOB_ENVELOPES_MAX: u64 = 16;
 
 impl World {
     /// Every queue is within its limit.
-    pub(super) fn check_limits(&self) {
+    pub(crate) fn check_limits(&self) {
         let config = self.shard.config();
         let replies = config.commands_in_flight_max as usize;
         // HELLO and its head, WELCOME, CHANGED, a close frame; a GOAWAY for each drain.
@@ -26,7 +39,7 @@ impl World {
     }
 
     /// Everybody reads: who was owed a push has it, or was told to fetch it.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..20 {
             self.turns();
             self.obey_effects();
@@ -51,7 +64,7 @@ impl World {
     }
 
     /// Everything is let go, whoever reads.
-    pub(super) fn close_all(&mut self, reads: bool) {
+    pub(crate) fn close_all(&mut self, reads: bool) {
         self.stopping = true;
         self.shard.close_all(CloseCode::GoingAway, self.now);
         for index in 0..self.peers.len() {

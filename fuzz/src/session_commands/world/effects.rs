@@ -1,10 +1,16 @@
 //! What the shard asks of its driver, obeyed and judged.
 
-use super::*;
+use std::collections::BTreeSet;
+
+use roost_edge_core::Effect;
+use roost_wire::link::{SessionKey, Up};
+
+use super::super::peer::{Http, Peer};
+use super::World;
 
 impl World {
     /// Obeys what the shard asked for since the last time.
-    pub(super) fn obey_effects(&mut self) {
+    pub(crate) fn obey_effects(&mut self) {
         let mut writes = BTreeSet::new();
         while let Some(effect) = self.shard.poll_effect() {
             match effect {

@@ -1,4 +1,13 @@
 //! Everything around a shard: a driver, a router and the HTTP service that obey their contracts, and clients that read.
+//!
+//! - here: what peers and the driver do, and time;
+//! - `router`: what the router and the HTTP service do;
+//! - `effects`: what the shard asks for;
+//! - `checks`: what must hold.
+
+mod checks;
+mod effects;
+mod router;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,26 +15,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arbitrary::Unstructured;
-use bytes::{Bytes, BytesMut};
-use roost_edge_core::{Effect, End, HttpDown, Outbound, Shard, ShardConfig, ShardMetrics};
-use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey, Up};
-use roost_wire::pb::{self, Frame};
+use bytes::BytesMut;
+use roost_edge_core::{End, Shard, ShardConfig, ShardMetrics};
+use roost_wire::Encoding;
+use roost_wire::link::SessionKey;
 use roost_wire::ws::{Deflater, Header, MessageKind};
-use roost_wire::{CloseCode, ConvId, Encoding, ErrorCode, FrameBody, UserId};
 
-use super::peer::{Http, Peer, Readers};
+use super::peer::{Peer, Readers};
 
 /// The wall clock when it begins.
 const UNIX_MS: u64 = 1_790_000_000_000;
-/// Largest reply of the router, in bytes of any encoding.
-const REPLY_BYTES_MAX: usize = 3000;
-/// What the edge answers by itself has at most so many bytes: a PONG of 125, an error with its text.
-const ANSWER_BYTES_MAX: usize = 512;
-/// Envelopes that one job of fan-out may have taken out of its queue.
-const JOB_ENVELOPES_MAX: u64 = 16;
-
-const TOPICS: [&str; 3] = ["news", "c_1", "c_2"];
-
 const COMMANDS: [&str; 14] = [
     r#"{"connect":{"token":"t"}}"#,
     r#"{"send":{"conv":"c_1","cmid":"1","body":{"text":"hi"}}}"#,

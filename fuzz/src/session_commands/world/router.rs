@@ -1,6 +1,19 @@
 //! What the router and the HTTP service do.
 
-use super::*;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use roost_edge_core::HttpDown;
+use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey};
+use roost_wire::pb::{self, Frame};
+use roost_wire::{CloseCode, ConvId, ErrorCode, FrameBody, UserId};
+
+use super::super::peer::{Http, Peer};
+use super::World;
+
+const TOPICS: [&str; 3] = ["news", "c_1", "c_2"];
 
 impl World {
     fn down(&mut self, down: Down) {
@@ -8,7 +21,7 @@ impl World {
         self.shard.down(down, self.now);
     }
 
-    pub(super) fn accept(&mut self, peer: usize) {
+    pub(crate) fn accept(&mut self, peer: usize) {
         let Some(rid) = self.peers[peer].connect.take() else { return };
         self.peers[peer].accepted += 1;
         let welcome = pb::Welcome { user: "u_ada".into(), expires: self.unix_ms + 3_600_000, ..pb::Welcome::default() };
@@ -16,14 +29,14 @@ impl World {
         self.down(Down::Accepted { session: self.peers[peer].key, rid, user, welcome: Box::new(welcome) });
     }
 
-    pub(super) fn refuse(&mut self, peer: usize) {
+    pub(crate) fn refuse(&mut self, peer: usize) {
         let Some(rid) = self.peers[peer].connect.take() else { return };
         let (error, close) = (ErrorCode::BadToken.error(), CloseCode::Unauthenticated);
         self.down(Down::Refused { session: self.peers[peer].key, rid, error, close });
     }
 
     /// Answers the oldest command: small, or with a page.
-    pub(super) fn reply(&mut self, peer: usize, what: u8) {
+    pub(crate) fn reply(&mut self, peer: usize, what: u8) {
         let Some(rid) = self.peers[peer].commands.pop_front() else { return };
         let body = match what {
             0..128 => FrameBody::Ok(pb::Ok {}),
@@ -37,13 +50,13 @@ impl World {
         self.down(Down::Reply { session: self.peers[peer].key, frame });
     }
 
-    pub(super) fn extend(&mut self, peer: usize, ms: u16) {
+    pub(crate) fn extend(&mut self, peer: usize, ms: u16) {
         let expires = self.unix_ms + u64::from(ms);
         self.down(Down::Extend { session: self.peers[peer].key, expires });
     }
 
     /// A push to the connections whose bits are set, counted from the latest one, dead ones included.
-    pub(super) fn deliver(&mut self, bits: u8, durable: bool, bytes: usize) {
+    pub(crate) fn deliver(&mut self, bits: u8, durable: bool, bytes: usize) {
         let chosen = self.peers.iter().rev().take(8).enumerate().filter(|(at, _)| bits >> at & 1 == 1);
         let readers: BTreeSet<usize> = chosen.map(|(_, peer)| peer.index).collect();
         let keys: Arc<[SessionKey]> = readers.iter().map(|index| self.peers[*index].key).collect();
@@ -54,7 +67,7 @@ impl World {
         self.down(Down::Deliver { envelope, audience: Audience::Sessions(keys) });
     }
 
-    pub(super) fn publish(&mut self, topic: u8, except: u8, bytes: usize) {
+    pub(crate) fn publish(&mut self, topic: u8, except: u8, bytes: usize) {
         let at = usize::from(topic) % TOPICS.len();
         let mut readers = self.members[at].clone();
         let except = self.peers.iter().rev().nth(usize::from(except)).map(|peer| (peer.index, peer.key));
@@ -88,7 +101,7 @@ impl World {
         }
     }
 
-    pub(super) fn join(&mut self, peer: usize, topic: u8) {
+    pub(crate) fn join(&mut self, peer: usize, topic: u8) {
         let at = usize::from(topic) % TOPICS.len();
         // The router lets only sessions join that it accepted.
         if self.peers[peer].accepted > 0 {
@@ -97,17 +110,17 @@ impl World {
         }
     }
 
-    pub(super) fn leave(&mut self, peer: usize, topic: u8) {
+    pub(crate) fn leave(&mut self, peer: usize, topic: u8) {
         let at = usize::from(topic) % TOPICS.len();
         self.members[at].remove(&peer);
         self.down(Down::Leave { session: self.peers[peer].key, topic: topic_id(at) });
     }
 
-    pub(super) fn close(&mut self, peer: usize) {
+    pub(crate) fn close(&mut self, peer: usize) {
         self.down(Down::Close { session: self.peers[peer].key, code: CloseCode::Replaced });
     }
 
-    pub(super) fn http(&mut self, peer: usize, what: u8, count: usize) {
+    pub(crate) fn http(&mut self, peer: usize, what: u8, count: usize) {
         let Peer { key, http, .. } = &mut self.peers[peer];
         let Http::Open { untaken_bytes, .. } = http else { return };
         let down = match what % 3 {
@@ -126,7 +139,7 @@ impl World {
     }
 
     /// What concerns every session.
-    pub(super) fn walk(&mut self, what: u8, ms: u16) {
+    pub(crate) fn walk(&mut self, what: u8, ms: u16) {
         // A drain is over before everything is closed in the end.
         let window = Duration::from_millis(u64::from(ms) % 20_000);
         match what {

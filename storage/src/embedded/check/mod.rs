@@ -6,6 +6,8 @@
 //! what the journals hold.
 
 mod report;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::path::Path;

@@ -110,14 +110,51 @@ impl Journal {
     }
 
     /// Looks for the next whole batch behind something torn; false if there is none.
+    ///
+    /// Only batches that lead to the end of the file without a further hole are taken: a text that looks like a batch,
+    /// within one that is damaged, does not.
     pub(crate) fn skip_to_next(&mut self) -> io::Result<bool> {
-        while !self.rest_is_zero()? {
-            self.at += 1;
-            if matches!(self.parse()?, Next::Batch(_)) {
+        let torn = self.at;
+        while self.skip_to_candidate()? {
+            let candidate = self.at;
+            while let Next::Batch(batch) = self.parse()? {
+                self.at = batch.end;
+            }
+            if self.at > candidate && self.rest_is_zero()? {
+                self.at = candidate;
                 return Ok(true);
             }
+            self.at = candidate;
         }
+        self.at = torn;
         Ok(false)
+    }
+
+    /// Steps to the next place that looks like the beginning of a batch; false if there is none.
+    fn skip_to_candidate(&mut self) -> io::Result<bool> {
+        const LOOK_BYTES: usize = START_BYTES + 3;
+        loop {
+            let from = self.at + 1;
+            let len = CHUNK_BYTES.min(self.len.saturating_sub(from) as usize);
+            if len < LOOK_BYTES {
+                return Ok(false);
+            }
+            let Some(chunk) = self.slice(from, len)? else { return Ok(false) };
+            let looks_like_one = |bytes: &[u8]| {
+                let count = u32::from_le_bytes(part(bytes, 1));
+                bytes[0] == START
+                    && (1..=BATCH_ITEMS_MAX).contains(&count)
+                    && bytes[START_BYTES] == ITEM
+                    && bytes[START_BYTES + 1] <= 1
+                    && bytes[START_BYTES + 2] <= 1
+            };
+            if let Some(place) = chunk.windows(LOOK_BYTES).position(looks_like_one) {
+                self.at = from + place as u64;
+                return Ok(true);
+            }
+            // The last bytes of this chunk are looked at again with the next.
+            self.at = from + (len - LOOK_BYTES) as u64;
+        }
     }
 
     fn parse(&mut self) -> io::Result<Next> {

@@ -112,3 +112,13 @@ fn who_reads_no_echo_is_not_read_and_then_closed() {
     assert_eq!(rig.counted().closed_slow, 1);
     assert!(rig.queued_bytes(key) <= 65 << 20, "{} B", rig.queued_bytes(key));
 }
+
+#[test]
+fn who_breaks_the_rules_is_told_and_ended_by_us_at_once() {
+    // RFC 6455 §7.1.1: the server ends the transport first, or the peer waits for it.
+    let mut rig = with_echo();
+    let key = echo(&mut rig, "");
+    rig.receive(key, &[0xf1, 0x80, 0, 0, 0, 0]);
+    assert_eq!(rig.read(key), ["close 1002 protocol error"]);
+    assert_eq!(rig.effect_names().last().map(String::as_str), Some("close"));
+}
