@@ -150,7 +150,15 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         let Setup { config, inbox, upstream, http, shard_metrics, metrics } = setup;
         let now = driver.now();
         let shard = Shard::new(config, shard, shard_metrics, now, driver.unix_ms());
-        let side = Side { shard, now, links: HashMap::new(), arrivals: Vec::new(), due: Vec::new(), over: Vec::new(), writes: 0 };
+        let side = Side {
+            shard,
+            now,
+            links: HashMap::new(),
+            arrivals: Vec::new(),
+            due: Vec::new(),
+            over: Vec::new(),
+            writes: 0,
+        };
         let (items, ups) = (VecDeque::new(), Vec::new());
         let wall_clock_at = now + WALL_CLOCK_EVERY;
         Self { driver, side, inbox, items, ups, upstream, http, metrics, wall_clock_at, more: false, stop_at: None }

@@ -138,12 +138,14 @@ fn prepare(dir: &Path, when: When) {
 fn acknowledged(output: &Output, prepared: bool) -> BTreeMap<String, u64> {
     let mut heads: BTreeMap<String, u64> = BTreeMap::new();
     if prepared {
-        CONVS.iter().for_each(|id| drop(heads.insert((*id).to_owned(), 2 * ROUNDS * EACH)));
+        heads.extend(CONVS.map(|id| (id.to_owned(), 2 * ROUNDS * EACH)));
     }
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         match line.split(' ').collect::<Vec<_>>()[..] {
-            ["ack", id, seq] => drop(heads.insert(id.to_owned(), seq.parse().unwrap())),
-            ["made", id] => drop(heads.entry(id.to_owned()).or_default()),
+            ["ack", id, seq] => heads.extend([(id.to_owned(), seq.parse().unwrap())]),
+            ["made", id] => {
+                heads.entry(id.to_owned()).or_default();
+            }
             _ => {}
         }
     }

@@ -259,6 +259,17 @@ fn thousands_of_blocks_that_hold_nothing_are_one_empty_message() {
 }
 
 #[test]
+fn a_message_is_compressed_the_same_whatever_went_before() {
+    let text = b"the birds of Roost do come and go, and where they sit, nobody may know";
+    let mut deflater = Deflater::new();
+    let first = deflater.compress(text).expect("it repeats itself").to_vec();
+    deflater.compress(&[7; 70_000]);
+    deflater.compress(b"nothing to gain");
+    assert_eq!(deflater.compress(text), Some(&first[..]));
+    assert_eq!(Inflater::new().inflate(MessageKind::Text, &first, MAX), Ok(&text[..]));
+}
+
+#[test]
 fn servers_messages_have_rsv1_and_are_smaller() {
     let text = b"never, never, never, never, never, never, never";
     let mut deflater = Deflater::new();

@@ -62,15 +62,18 @@ impl Drivers {
     }
 
     fn choose(kind: DriverKind, shards: u16) -> Result<Made<Self>, NoDrivers> {
-        let told = |kind: DriverKind, reason: &str| tracing::info!(driver = kind.name(), reason, "what moves the bytes");
+        let told =
+            |kind: DriverKind, reason: &str| tracing::info!(driver = kind.name(), reason, "what moves the bytes");
         match kind {
-            DriverKind::Auto => match probe().and_then(|()| Self::make(DriverKind::Uring, shards).map_err(Unfit::Failed)) {
-                Ok(made) => {
-                    told(DriverKind::Uring, "the kernel allows all it needs");
-                    return Ok(made);
+            DriverKind::Auto => {
+                match probe().and_then(|()| Self::make(DriverKind::Uring, shards).map_err(Unfit::Failed)) {
+                    Ok(made) => {
+                        told(DriverKind::Uring, "the kernel allows all it needs");
+                        return Ok(made);
+                    }
+                    Err(unfit) => told(DriverKind::Poll, &unfit.to_string()),
                 }
-                Err(unfit) => told(DriverKind::Poll, &unfit.to_string()),
-            },
+            }
             DriverKind::Uring => {
                 probe().map_err(NoDrivers::Unfit)?;
                 told(kind, "it was asked for");

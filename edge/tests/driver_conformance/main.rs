@@ -23,6 +23,7 @@ macro_rules! conforms {
             closing_does_not_take_back_what_was_written,
             a_failed_write_lets_the_connection_go,
             one_flush_sends_to_many_and_each_hears_its_own,
+            what_is_offered_twice_is_sent_once,
             frames_live_until_they_are_sent,
             a_send_that_outlives_its_connection_counts_for_nobody,
             a_refused_connection_hears_the_answer,

@@ -278,6 +278,24 @@ pub(crate) fn one_flush_sends_to_many_and_each_hears_its_own<H: Harness>() {
     }
 }
 
+pub(crate) fn what_is_offered_twice_is_sent_once<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let (key, mut peer) = bench.connect();
+    for round in 0..3 {
+        bench.queue_blindly(key, Bytes::from(format!("message {round};")));
+        // A second effect, or a second message, before the first send has ended.
+        bench.offer(key);
+        bench.queue_blindly(key, Bytes::from_static(b"and more;"));
+        bench.offer(key);
+        bench.offer(key);
+        bench.flush();
+        bench.write(key).expect("a live connection");
+        assert_eq!(bench.queued_bytes(key), 0);
+        let wanted = format!("message {round};and more;");
+        assert_eq!(receive(&mut bench, &mut peer, wanted.len()), wanted.as_bytes());
+    }
+}
+
 pub(crate) fn frames_live_until_they_are_sent<H: Harness>() {
     for len in [100, 5_000, 100_000] {
         for frames in [1, 3] {

@@ -85,11 +85,13 @@ impl World {
             {
                 self.late.insert(append.conv.clone());
             }
-            if let Write::Marks(marks) = &synced.write {
-                for mark in marks {
-                    let row = self.store.row(&mark.conv, &mark.user);
-                    self.model.marked(mark, row.as_ref());
-                }
+        }
+        // Rows are read as they are behind all of the batch.
+        for synced in &batch.synced {
+            let Write::Marks(marks) = &synced.write else { continue };
+            for mark in marks {
+                let row = self.store.row(&mark.conv, &mark.user);
+                self.model.marked(mark, row.as_ref());
             }
         }
     }

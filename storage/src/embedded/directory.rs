@@ -32,7 +32,8 @@ pub(crate) const TABLES_ASIDE: [&str; 2] = ["data.damaged", "data.repaired"];
 /// Largest `roost.json` that is read, in bytes.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 
-/// Why a data directory could not be opened. Nothing was written into it, but for [`OpenError::Io`].
+/// Why a data directory could not be opened. Nothing was written into it but the lock, save for
+/// [`OpenError::Io`] and for damage that only the engine found.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -173,7 +174,7 @@ impl Directory {
         self.manifest.ready
     }
 
-    /// True if its tables have links and its acknowledged commits a mark.
+    /// True if its tables have links and its acknowledged commits a watermark.
     pub(crate) fn is_linked(&self) -> bool {
         self.manifest.format >= FORMAT
     }
@@ -202,7 +203,7 @@ impl Directory {
         self.dir.join("data")
     }
 
-    /// Where the mark of what was acknowledged is.
+    /// Where the watermark of what was acknowledged is.
     pub(crate) fn ledger(&self) -> PathBuf {
         super::ledger::path(&self.dir)
     }

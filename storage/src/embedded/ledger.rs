@@ -5,7 +5,7 @@
 //! - **Links.** Every commit has a number, 1, 2, 3…, and writes into each table it changes a row that holds this
 //!   number and the number of the commit that changed this table before. A commit that is missing in between, whatever
 //!   file held it, leaves a link that does not fit.
-//! - **The mark**, in the file `acknowledged`: for each table the last commit that was acknowledged. It is written
+//! - **The watermark**, in the file `acknowledged`: for each table the last commit that was acknowledged. It is written
 //!   after a commit is durable and before anybody is answered, into the page cache, and synced once a second and on
 //!   closing. After the death of the process it is exact; after a power cut it may be up to a second old, so that what
 //!   it says is always a lower bound: a journal that ends before it has lost something.
@@ -34,7 +34,7 @@ const SLOT_BYTES: usize = 8 + 8 + 8 * Table::COUNT + 8;
 const SLOT_STEP: u64 = 4096;
 /// Bytes of the file.
 const FILE_BYTES: u64 = SLOT_STEP + SLOT_BYTES as u64;
-/// How old the mark on the disk may become while there are commits.
+/// How old the watermark on the disk may become while there are commits.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// A table's last change.
@@ -73,7 +73,7 @@ impl Commits {
     }
 }
 
-/// Where the mark of a data directory is.
+/// Where the watermark of a data directory is.
 pub(crate) fn path(dir: &Path) -> PathBuf {
     dir.join("acknowledged")
 }
@@ -112,7 +112,7 @@ fn slot(turn: u64, commits: &Commits) -> [u8; SLOT_BYTES] {
     slot
 }
 
-/// The mark, open for the one writer.
+/// The watermark, open for the one writer.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     file: File,
@@ -153,12 +153,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes the mark durable if it has not been for a while.
+    /// Makes the watermark durable if it has not been for a while.
     pub(crate) fn sync_if_due(&mut self) -> io::Result<()> {
         if self.dirty && self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
     }
 
-    /// Makes the mark durable.
+    /// Makes the watermark durable.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         failpoint!(LedgerSync);
         self.file.sync_data()?;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_that_is_missing_cut_or_empty_is_not_taken_for_nothing_acknowledged() {
+    fn a_watermark_that_is_missing_cut_or_empty_is_not_taken_for_nothing_acknowledged() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path());
         assert!(read(&path).is_err());

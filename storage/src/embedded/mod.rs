@@ -236,8 +236,8 @@ fn recovered(engine: &Engine, known: Option<&Commits>) -> Result<Commits, String
     Ok(commits)
 }
 
-/// Opens the mark of what was acknowledged. A new store, and one of the format without it, gets one here: first a commit
-/// that links every table, then the mark, then the manifest that says so; dying in between, it begins anew.
+/// Opens the watermark of what was acknowledged. A new store, and one of the format without it, gets one here: first a commit
+/// that links every table, then the watermark, then the manifest that says so; dying in between, it begins anew.
 fn open_ledger(engine: &Engine, directory: &mut Directory, commits: Commits) -> Result<Ledger, OpenError> {
     let dir = directory.path().to_owned();
     let io = |source| OpenError::Io { dir: dir.clone(), source };

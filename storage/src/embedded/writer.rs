@@ -50,7 +50,7 @@ impl Writer {
             }
         }
         if let Err(error) = self.end() {
-            // Nothing was lost: the mark on the disk is a little older than it might be.
+            // Nothing was lost: the watermark on the disk is a little older than it might be.
             tracing::warn!(%error, "what was acknowledged last could not be synced");
         }
     }

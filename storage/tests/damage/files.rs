@@ -115,8 +115,8 @@ fn an_undamaged_store_is_whole() {
 #[test]
 fn a_damaged_journal_is_whole_or_refused() {
     for fixture in [&*CLOSED, &*KILLED] {
-        let (whole, refused) = try_all(fixture, fixture.like(".jnl").into_iter(), 150);
-        assert!(refused > 100, "{whole} whole, {refused} refused");
+        let (whole, refused) = try_all(fixture, fixture.like(".jnl").into_iter(), 75);
+        assert!(refused > 50, "{whole} whole, {refused} refused");
     }
 }
 
@@ -124,7 +124,7 @@ fn a_damaged_journal_is_whole_or_refused() {
 fn damaged_tables_are_refused() {
     let names = CLOSED.like("tables/");
     assert_eq!(names.len(), 7 * 2 + 1, "two files of each table, and one that lists them: {names:?}");
-    let (whole, refused) = try_all(&CLOSED, names.into_iter(), 12);
+    let (whole, refused) = try_all(&CLOSED, names.into_iter(), 6);
     assert_eq!(whole, 0, "{refused} refused");
 }
 
@@ -136,7 +136,7 @@ fn damaged_lists_of_tables_are_refused() {
         names.push(format!("{}v{version}", current.strip_suffix("current").unwrap()));
     }
     assert_eq!(names.len(), 16, "{names:?}");
-    let (whole, refused) = try_all(&CLOSED, names.into_iter(), 12);
+    let (whole, refused) = try_all(&CLOSED, names.into_iter(), 6);
     assert_eq!(whole, 0, "{refused} refused");
 }
 

@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use roost_storage::testkit::conformance::{append, conv, entry, group};
+use roost_storage::testkit::conformance::{append, conv, entry, group, user};
 use roost_storage::testkit::run;
-use roost_storage::{Append, EmbeddedStore, OpenError, Range, Store};
+use roost_storage::{Append, EmbeddedStore, Member, OpenError, Range, Store, User};
+use roost_wire::pb::Role;
 
 use crate::files::{CLOSED, Damage};
 use crate::fixture::{Opened, noise, options, scratch};
 use crate::mended::{is_found_and_mended, is_sound};
+
+/// A way to damage a directory.
+type Harm<'a> = &'a dyn Fn(&Path);
 
 fn swap(dir: &Path, one: &str, two: &str) {
     let aside = dir.join("aside");
@@ -53,6 +57,10 @@ fn large(dir: &Path) {
             store.append(Append { entries, ..append("c_large", seq, "") }).await.unwrap();
             store.append(append("c_small", seq, &format!("{seq}"))).await.unwrap();
         }
+        // Every table has something in the newer journal too, so that only the links tell that the older one is missing.
+        let bob = User { user: user("u_bob"), name: "Bob".into(), created_ms: 1, last_seen_ms: 1 };
+        store.put_users(vec![bob]).await.unwrap();
+        store.create(group("c_late"), vec![Member { user: user("u_bob"), role: Role::Owner }]).await.unwrap();
     });
 }
 
@@ -84,7 +92,7 @@ fn a_journal_that_is_missing_cut_or_in_the_place_of_another_is_refused() {
     let names = journals(sound.path());
     assert_eq!(names.len(), 2, "one was closed by itself: {names:?}");
     let len = fs::metadata(sound.path().join(&names[0])).unwrap().len();
-    let cases: [(&str, &dyn Fn(&Path)); 5] = [
+    let cases: [(&str, Harm<'_>); 5] = [
         ("the older is missing", &|dir| fs::remove_file(dir.join(&names[0])).unwrap()),
         ("the newer is missing", &|dir| fs::remove_file(dir.join(&names[1])).unwrap()),
         ("they are exchanged", &|dir| swap(dir, &names[0], &names[1])),

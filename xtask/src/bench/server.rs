@@ -37,7 +37,17 @@ impl Kind {
         let mut command = Command::new(program(self.name()));
         if self == Self::Roost {
             // One client sends the broadcasts, and 256 all of the durable sends: the limit of a person is off.
-            command.args(["serve", "--admin", "127.0.0.1:0", "--sends-per-second", "0", "--log", "warn"]);
+            command.args([
+                "serve",
+                "--admin",
+                "127.0.0.1:0",
+                "--sends-per-second",
+                "0",
+                "--frames-per-second",
+                "0",
+                "--log",
+                "warn",
+            ]);
             command.arg("--data").arg(folder.join("data"));
         }
         if self == Self::Echo {

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use roost_wire::link::SessionKey;
 
 /// Buffers, and so receives of one batch.
-pub(super) const BUFFERS: usize = 256;
+pub(super) const BUFFERS: usize = 64;
 /// Bytes of a buffer. Pages of it that were never written take no memory.
 pub(super) const BUFFER_BYTES: usize = 16 * 1024;
 

@@ -158,6 +158,7 @@ fn is_same(held: &Bytes, frame: &Bytes) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -188,13 +189,15 @@ mod tests {
         }
     }
 
-    /// Says when it is dropped.
-    struct Dropped(Arc<()>, Vec<u8>);
+    /// Bytes that are known to be alive.
+    struct Alive {
+        _one_of: Arc<()>,
+        bytes: Vec<u8>,
+    }
 
-    impl AsRef<[u8]> for Dropped {
+    impl AsRef<[u8]> for Alive {
         fn as_ref(&self) -> &[u8] {
-            let Self(_, bytes) = self;
-            bytes
+            &self.bytes
         }
     }
 
@@ -208,12 +211,12 @@ mod tests {
         let (one, two) = (Bytes::from(vec![1; 100]), Bytes::from(vec![2; 50]));
         let (mut queues, mut batch) = (Queues::new(), Batch::default());
         let frames: [&[Bytes]; 6] = [
-            &[one.clone()],
-            &[one.clone()],
+            from_ref(&one),
+            from_ref(&one),
             &[one.clone(), two.clone()],
             &[one.clone(), two.clone()],
             &[two.clone(), one.clone()],
-            &[one.clone()],
+            from_ref(&one),
         ];
         let pieces: Vec<_> = frames.map(|frames| queues.queue(frames)).map(|key| queues.add(&mut batch, key).1).into();
         for (piece, frames) in pieces.iter().zip(frames) {
@@ -231,7 +234,7 @@ mod tests {
     fn frames_are_held_until_the_last_send_has_ended() {
         let alive = Arc::new(());
         let (mut queues, mut batch) = (Queues::new(), Batch::default());
-        let frame = |len| Bytes::from_owner(Dropped(alive.clone(), vec![7; len]));
+        let frame = |len| Bytes::from_owner(Alive { _one_of: alive.clone(), bytes: vec![7; len] });
         let keys = [vec![frame(10)], vec![frame(20), frame(30)], vec![frame(PIECE_BYTES_MAX), frame(1)]]
             .map(|frames| queues.queue(&frames));
         let added = keys.map(|key| queues.add(&mut batch, key));

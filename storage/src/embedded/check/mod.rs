@@ -1,6 +1,6 @@
 //! Looks through a whole store, without changing it, for anything that is not as it must be.
 //!
-//! First the files (checksums of all, journals, links, the mark of what was acknowledged), then what they hold: each
+//! First the files (checksums of all, journals, links, the watermark of what was acknowledged), then what they hold: each
 //! log against its head, index rows against logs, members against rows in both directions, names against users. The
 //! store must not be open. Memory: some hundred bytes for each conversation, some tens for each member and user, and
 //! what the journals hold.

@@ -35,7 +35,7 @@ fn make(dir: &Path) {
     });
 }
 
-/// Writes as the store would, with links and the mark, but what it never would.
+/// Writes as the store would, with links and the watermark, but what it never would.
 fn doctor(dir: &Path, changes: Vec<(Table, Vec<u8>, Option<Unsealed>)>) {
     let engine = Engine::open(&dir.join("data"), &options()).ok().unwrap();
     let path = ledger::path(dir);
@@ -117,7 +117,7 @@ fn whatever_does_not_agree_is_found_and_mended() {
         let report = check(dir.path(), &mut |_, _| ()).unwrap();
         assert!(report.problems_by_kind.contains_key(&kind), "{case}: {:#?}", report.problems);
         let lost = report.problems_by_kind.contains_key(&ProblemKind::Lost);
-        assert!(!lost, "{case}: links and mark are as they should be: {:#?}", report.problems);
+        assert!(!lost, "{case}: links and watermark are as they should be: {:#?}", report.problems);
         let repaired = repair(dir.path(), false, &mut |_, _| ()).unwrap();
         let report = check(dir.path(), &mut |_, _| ()).unwrap();
         assert!(report.is_sound(), "{case}: {:#?}", report.problems);

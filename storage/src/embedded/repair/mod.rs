@@ -1,7 +1,7 @@
 //! Makes a damaged store sound again: writes what can be read into new tables and puts these in place of the old ones.
 //!
 //! Kept: of each conversation the longest beginning of its log without a gap. Made anew from what is there: heads, index
-//! rows, members, names, links, the mark of what was acknowledged. Told: every seq that is lost.
+//! rows, members, names, links, the watermark of what was acknowledged. Told: every seq that is lost.
 //!
 //! Steps, each of which may be the last one before a crash; beginning again is always right:
 //! ```text
