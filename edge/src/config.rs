@@ -39,7 +39,7 @@ pub struct EdgeConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverKind {
-    /// io_uring where the kernel allows all it needs, readiness elsewhere.
+    /// What is best here. Readiness for now, even where the kernel allows all that io_uring needs.
     #[default]
     Auto,
     /// Completion: io_uring. Where it cannot be, the edge does not start.

@@ -49,6 +49,6 @@ fn build(name: &str) -> anyhow::Result<PathBuf> {
     }
     let messages = String::from_utf8(output.stdout)?;
     let programs = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let program = programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).last();
+    let program = programs.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back();
     program.with_context(|| format!("cargo named no program for the models of {name}"))
 }

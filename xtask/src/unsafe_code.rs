@@ -50,7 +50,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
             match place {
                 Some(place) => used[place] += 1,
                 None => {
-                    complaints.push(format!("{file}:{line}: unsafe code has no place here (xtask/src/unsafe_code.rs)"))
+                    complaints.push(format!("{file}:{line}: unsafe code has no place here (xtask/src/unsafe_code.rs)"));
                 }
             }
             if !documented {

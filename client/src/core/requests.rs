@@ -147,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn subscriptions_and_watches_belong_to_a_session() {
+        let (mut requests, deadline) = (Requests::default(), Instant::now() + Duration::from_secs(1));
+        requests.push(Ticket(1), FrameBody::Subscribe(pb::Subscribe { channel: "news".into() }), deadline);
+        requests.push(Ticket(2), FrameBody::Watch(pb::Watch { users: vec!["u_ada".into()] }), deadline);
+        requests.push(Ticket(3), create(pb::Kind::Direct), deadline);
+        let of_session = [1, 2, 3, 4].map(|ticket| requests.is_of_session(Ticket(ticket)));
+        assert_eq!(of_session, [true, true, false, false]);
+    }
+
+    #[test]
     fn every_request_ends_at_its_time() {
         let (mut requests, now) = (Requests::default(), Instant::now());
         let deadline = now + Duration::from_secs(10);

@@ -74,6 +74,24 @@ async fn f09_notes_to_oneself_are_a_direct_conversation_of_one() {
     assert_eq!(rows[0].peer.as_ref().map(|peer| peer.user.as_str()), Some("ada"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn f14_a_resend_of_what_is_stored_is_answered_with_it_though_its_sender_has_left() {
+    for recent_entries_max in [64, 1] {
+        let house = house_with(RouterConfig { recent_entries_max, ..RouterConfig::default() });
+        let [ada, bob] = [house.enter("ada").await, house.enter("bob").await];
+        let conv = house.group(&ada, &["bob"]).await;
+        let seq = house.send(&bob, &conv, "b1", "hi").await.seq;
+        house.ask(&bob, FrameBody::Leave(pb::Leave { conv: conv.clone() })).await.expect("he may");
+        house.send(&ada, &conv, "a1", "gone?").await;
+        let again = house.try_send(&bob, resending(&conv, "b1", "hi", Some(0))).await.expect("it is stored");
+        assert_eq!((again.seq, again.dup), (seq, true), "remembered: {recent_entries_max}");
+        for send in [resending(&conv, "b2", "more", Some(0)), sending(&conv, "b3", "more")] {
+            let refused = house.try_send(&bob, send).await.expect_err("he is no member");
+            assert_eq!(refused.code, 301, "certainly not stored");
+        }
+    }
+}
+
 /// What is asked again, and what it must be answered.
 struct Resend {
     name: &'static str,

@@ -47,7 +47,7 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Driver {
-    /// io_uring where the kernel allows it, poll elsewhere.
+    /// What is best here: poll, for now.
     Auto,
     /// io_uring (Linux 6.0 or later, not forbidden by a container's profile), or the server does not start.
     Uring,

@@ -7,7 +7,7 @@ use miniz_oxide::deflate::core::{CompressionStrategy, CompressorOxide, TDEFLFlus
 use super::header::Header;
 use super::{HEADER_BYTES_MAX, MessageKind};
 
-/// How hard it looks for repetitions, of 10: the bench `wire/deflate` says why.
+/// How hard it looks for repetitions, of 10: docs/adr/0010 says why.
 const LEVEL: u8 = 4;
 /// Window of what we compress: the largest there is (§7.1.2.1).
 const WINDOW_BITS: u8 = 15;
