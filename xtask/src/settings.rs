@@ -53,7 +53,9 @@ fn settings(source: &str) -> Vec<Setting> {
         if let Some(text) = line.strip_prefix("///") {
             comment.push_str(text);
         } else if let Some((field, variable)) = line.strip_suffix("\";").and_then(|line| line.split_once(" => \"")) {
-            let default = comment.split_once("[default: ").and_then(|(_, rest)| rest.split([']', ',']).next());
+            // A list has no blanks behind its commas; words of explanation do.
+            let told = comment.split_once("[default: ").and_then(|(_, rest)| rest.split(']').next());
+            let default = told.and_then(|told| told.split(", ").next());
             let name = field.split(':').next().unwrap_or_default().to_owned();
             found.push(Setting { name, variable: variable.to_owned(), default: default.map(str::to_owned) });
             comment.clear();

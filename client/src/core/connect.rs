@@ -335,7 +335,9 @@ impl Core {
                     self.effects.push_back(Effect::Answer { ticket, result: Err(RequestError::Unknown) });
                 }
             }
-            Asked::Fetch(conv) => self.order.fetch_later(&conv, now),
+            Asked::Fetch(conv, after) if self.order.is_asked(&conv, after) => self.order.fetch_later(&conv, now),
+            // The conversation was left since.
+            Asked::Fetch(..) => {}
             // Asked again on every new connection.
             Asked::Connect | Asked::Sync | Asked::Watch | Asked::Subscribe(_) | Asked::Head(_) => {}
         }

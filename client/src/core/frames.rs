@@ -78,8 +78,10 @@ impl Core {
             (Asked::Request(ticket), body) => self.answer(ticket, body, now),
             (Asked::Sync, FrameBody::Changed(changed)) => self.synced(changed, now),
             (Asked::Sync, FrameBody::Error(error)) => self.sync_failed(&error, now),
-            (Asked::Fetch(conv), FrameBody::Page(page)) => self.fetched(&conv, page, now),
-            (Asked::Fetch(conv), FrameBody::Error(error)) => self.fetch_failed(&conv, &error, now),
+            // The conversation was left since, and perhaps joined again: this is no answer to what is asked now.
+            (Asked::Fetch(conv, after), _) if !self.order.is_asked(&conv, after) => {}
+            (Asked::Fetch(conv, _), FrameBody::Page(page)) => self.fetched(&conv, page, now),
+            (Asked::Fetch(conv, _), FrameBody::Error(error)) => self.fetch_failed(&conv, &error, now),
             (Asked::Watch, FrameBody::Presence(presence)) => self.event(Event::Presence(presence.users)),
             (Asked::Subscribe(channel), FrameBody::Ok(_)) => self.subscribed(&channel, now),
             (Asked::Head(channel), FrameBody::Page(page)) => {
@@ -98,7 +100,7 @@ impl Core {
             // An answer that does not fit: the outcome is unknown.
             (Asked::Send(cmid), _) => self.outbox.retry(&cmid, now + PAUSE, true),
             (Asked::Sync, _) => self.sync.state = SyncState::Later(now + PAUSE),
-            (Asked::Fetch(conv), _) => self.order.fetch_later(&conv, now + PAUSE),
+            (Asked::Fetch(conv, _), _) => self.order.fetch_later(&conv, now + PAUSE),
             (Asked::Connect, _) => {
                 if let Some(link) = self.coming.as_ref().filter(|link| link.stage == Stage::Greeting) {
                     self.broken(link.id, now);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use roost_wire::{ConvId, FrameBody, limits, pb};
+use roost_wire::{ConvId, FrameBody, Seq, limits, pb};
 
 use super::random::Random;
 use super::requests::Ticket;
@@ -27,7 +27,8 @@ pub(crate) enum Asked {
     Send(Cmid),
     Request(Ticket),
     Sync,
-    Fetch(ConvId),
+    /// What lies after a seq of a conversation.
+    Fetch(ConvId, Seq),
     Watch,
     Subscribe(ConvId),
     /// Where a channel stands.

@@ -366,7 +366,7 @@ impl Core {
         }
         while let Some((conv, after, limit)) = self.order.next_fetch(self.config.fetches_in_flight_max, now) {
             let history = pb::History { conv: conv.to_string(), after: Some(after), before: None, limit };
-            let _ = self.ask(Asked::Fetch(conv), FrameBody::History(history), now);
+            let _ = self.ask(Asked::Fetch(conv, after), FrameBody::History(history), now);
         }
         while self.current.as_ref().is_some_and(|link| link.room() > 0) {
             let Some((ticket, body)) = self.requests.next() else { break };

@@ -216,6 +216,11 @@ impl Order {
         if self.asked >= fetches_max { None } else { self.due.first().map(|(at, _)| *at) }
     }
 
+    /// True if what lies after `after` was asked for, and the answer is still to come.
+    pub(crate) fn is_asked(&self, conv: &ConvId, after: Seq) -> bool {
+        self.tracks.get(conv).is_some_and(|track| track.fetch == Fetch::Asked(after))
+    }
+
     /// The answer to a fetch. Whatever it holds, the position moves or the target falls to what exists: no endless asking.
     pub(crate) fn page(&mut self, conv: &ConvId, page: pb::Page, now: Instant) {
         let Some(after) = self.answered(conv) else { return };
