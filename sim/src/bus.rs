@@ -26,13 +26,7 @@ pub(crate) struct Plug {
 }
 
 impl Plug {
-    pub(crate) fn new(
-        node: usize,
-        life: u32,
-        alive: Arc<AtomicBool>,
-        posted: Arc<Posted>,
-        news: Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(node: usize, life: u32, alive: Arc<AtomicBool>, posted: Arc<Posted>, news: Arc<Notify>) -> Self {
         Self { node, life, alive, posted, news }
     }
 }

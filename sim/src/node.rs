@@ -110,12 +110,8 @@ impl Node {
         bus: Plug,
     ) -> Self {
         let Ground { seed, setup, began, news } = *ground;
-        let mailbox = Mailbox {
-            shards: setup.shards,
-            items: Mutex::default(),
-            alive: store.life(),
-            news: Arc::clone(news),
-        };
+        let mailbox =
+            Mailbox { shards: setup.shards, items: Mutex::default(), alive: store.life(), news: Arc::clone(news) };
         let mailbox = Arc::new(mailbox);
         let random = Mutex::new(Stream::new(seed, &format!("router {number} {life}")));
         let env = SimEnv { began, clock: clock.clone(), random };

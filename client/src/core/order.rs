@@ -390,6 +390,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_before_a_conversation_was_forgotten_is_not_asked_any_more() {
+        let (mut order, now) = (Order::new(LIMITS), Instant::now());
+        order.place(&conv(), 4, now);
+        order.head(&conv(), 6, now);
+        assert_eq!(order.next_fetch(8, now), Some((conv(), 4, 2)));
+        assert!(order.is_asked(&conv(), 4));
+        order.forget(&conv());
+        order.place(&conv(), 0, now);
+        order.head(&conv(), 6, now);
+        assert!(order.next_fetch(8, now).is_some());
+        assert!(order.is_asked(&conv(), 0) && !order.is_asked(&conv(), 4), "entries 1 to 4 are still to come");
+    }
+
+    #[test]
     fn f23_a_gap_is_fetched_before_later_entries_are_shown() {
         let (mut order, now) = (Order::new(LIMITS), Instant::now());
         order.place(&conv(), 2, now);

@@ -97,7 +97,8 @@ impl History {
             return text;
         }
         let of = self.frozen.clone().unwrap_or_default();
-        let lines: Vec<&String> = self.lines.iter().filter(|(about, _)| about.concerns(&of)).map(|(_, line)| line).collect();
+        let lines: Vec<&String> =
+            self.lines.iter().filter(|(about, _)| about.concerns(&of)).map(|(_, line)| line).collect();
         for line in &lines[lines.len().saturating_sub(TOLD_MAX)..] {
             let _ = writeln!(text, "{line}");
         }

@@ -214,7 +214,8 @@ impl Model {
                 broken.push(format!("{cmid} was sent to {} as {:?}, stored as {entry:?}", handed.conv, handed.text));
             }
             if handed.refused {
-                broken.push(format!("{cmid} was refused as certainly not stored, then stored as {} {seq}", handed.conv));
+                broken
+                    .push(format!("{cmid} was refused as certainly not stored, then stored as {} {seq}", handed.conv));
             }
             if let Some(conv) = self.convs.get_mut(&append.conv)
                 && let Some(before) = conv.sent_before(handed.client, handed.number)

@@ -67,7 +67,9 @@ impl Model {
 
     /// The client is to get what comes in a channel from now on, or not any more.
     pub(crate) fn subscribed(&mut self, client: usize, channel: &ConvId, subscribed: bool) {
-        self.views.entry((client, channel.clone())).or_default().subscribed = subscribed;
+        let view = self.views.entry((client, channel.clone())).or_default();
+        view.open |= subscribed && !view.subscribed;
+        view.subscribed = subscribed;
     }
 
     /// The app was killed, and with it what it subscribed to.
@@ -132,7 +134,11 @@ impl Model {
         let wrong = |what: &str| Some((entry.conv.clone(), format!("{user} is told {entry:?}: {what}")));
         match (conv, stored) {
             (Some(conv), Some(stored)) if stored.cmid == entry.cmid && entry.body.as_ref() == Some(&stored.body) => {
-                if may(conv, user, entry.seq) { None } else { wrong("not for this user") }
+                if may(conv, user, entry.seq) {
+                    None
+                } else {
+                    wrong("not for this user")
+                }
             }
             _ => wrong("it is not stored"),
         }
@@ -153,12 +159,8 @@ impl Model {
     fn conversation_told(&self, user: &UserId, conversation: &pb::Conversation) -> Option<(String, String)> {
         let told = &conversation.conv;
         let broken = conversation.members.iter().find_map(|member| {
-            let receipt = pb::Receipt {
-                conv: told.clone(),
-                user: member.user.clone(),
-                delivered: 0,
-                read: member.read,
-            };
+            let receipt =
+                pb::Receipt { conv: told.clone(), user: member.user.clone(), delivered: 0, read: member.read };
             self.receipt(&receipt)
         });
         self.may_hear(user, told, "a conversation").or(broken)

@@ -116,10 +116,13 @@ impl World {
         let inside = self.model.is_member(number, &conv);
         let text = conv.to_string();
         self.note(&About::both(number, &text), format_args!("{number} comes to or leaves {text}, inside: {inside}"));
-        self.ask(number, match inside {
-            true => FrameBody::Leave(pb::Leave { conv: text }),
-            false => FrameBody::Join(pb::Join { conv: text }),
-        });
+        self.ask(
+            number,
+            match inside {
+                true => FrameBody::Leave(pb::Leave { conv: text }),
+                false => FrameBody::Join(pb::Join { conv: text }),
+            },
+        );
     }
 
     fn type_something(&mut self, number: usize) {

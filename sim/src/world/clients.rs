@@ -71,7 +71,9 @@ impl World {
             (FrameBody::Create(_), other) => {
                 self.model.violated(&about, format!("client {number} could not make a conversation: {other:?}"));
             }
-            (FrameBody::Subscribe(subscribe), Ok(FrameBody::Ok(_))) => self.subscribed(number, &subscribe.channel, true),
+            (FrameBody::Subscribe(subscribe), Ok(FrameBody::Ok(_))) => {
+                self.subscribed(number, &subscribe.channel, true);
+            }
             (FrameBody::Unsubscribe(unsubscribe), _) => self.subscribed(number, &unsubscribe.channel, false),
             (asked, Ok(_)) => self.note(&about, format_args!("{number} is answered: {}", name(&asked))),
             (asked, Err(error)) => self.note(&about, format_args!("{number} is refused {}: {error}", name(&asked))),
@@ -80,7 +82,10 @@ impl World {
 
     fn subscribed(&mut self, number: usize, channel: &str, subscribed: bool) {
         let channel = ConvId::new(channel).expect("it is a name");
-        self.note(&About::both(number, channel.as_str()), format_args!("{number} subscribed to {channel}: {subscribed}"));
+        self.note(
+            &About::both(number, channel.as_str()),
+            format_args!("{number} subscribed to {channel}: {subscribed}"),
+        );
         self.model.subscribed(number, &channel, subscribed);
     }
 

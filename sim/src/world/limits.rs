@@ -10,12 +10,17 @@ use crate::node::Node;
 /// Replies and words of the edge's own that may stand in a queue beside pushes: GOAWAY, CHANGED, close frames.
 const OWN_FRAMES_MAX: usize = 8;
 
+/// Sessions that have ended and whose commands are not answered yet.
+const ENDED_MAX: usize = 4;
+
 impl World {
     pub(super) fn check_limits(&mut self) {
         let mut broken: Vec<(About, String)> = Vec::new();
         for (number, node) in self.nodes.iter().enumerate() {
             let Some(node) = node else { continue };
-            broken.extend(check_node(node, &self.setup.router).map(|what| (About::all(), format!("node {number}: {what}"))));
+            broken.extend(
+                check_node(node, &self.setup.router).map(|what| (About::all(), format!("node {number}: {what}"))),
+            );
         }
         for ((number, key), conn) in &self.served {
             let Some(conn) = self.conns.get(conn) else { continue };
@@ -45,7 +50,9 @@ impl World {
         let broken = node.shards.iter().zip(&node.metrics).find_map(|(shard, metrics)| {
             let metrics = metrics.snapshot();
             let waiting = metrics.fanout_items_queued - metrics.fanout_items_done;
-            let max = shard.config().fanout_items_max + shard.connections() * replies_max(shard.config());
+            // Replies may still come for sessions that have ended.
+            let sessions = shard.connections() + ENDED_MAX;
+            let max = shard.config().fanout_items_max + sessions * replies_max(shard.config());
             (waiting > max as u64).then(|| format!("node {number}: {waiting} items wait for fan-out, above {max}"))
         });
         if let Some(what) = broken {
@@ -57,10 +64,9 @@ impl World {
 fn check_node(node: &Node, config: &RouterConfig) -> Option<String> {
     let metrics = node.router_metrics();
     let of = |name: &str| metrics.get(name).unwrap_or(f64::NAN);
-    for (name, max) in [
-        ("roost_router_queued_commands", config.appends_queued_total_max),
-        ("roost_router_tasks", config.tasks_max),
-    ] {
+    for (name, max) in
+        [("roost_router_queued_commands", config.appends_queued_total_max), ("roost_router_tasks", config.tasks_max)]
+    {
         let has = of(name);
         // A metric that is gone is a broken check.
         if has.is_nan() || has > max as f64 {

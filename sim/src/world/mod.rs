@@ -129,8 +129,7 @@ impl World {
         let Plan { seed, acts, trace, .. } = plan;
         let setup = Setup::draw(&plan);
         let news = Arc::new(Notify::new());
-        let client =
-            |(number, person): (usize, &usize)| Client::new(seed, number, *person, &setup.client);
+        let client = |(number, person): (usize, &usize)| Client::new(seed, number, *person, &setup.client);
         Self {
             began: tokio::time::Instant::now(),
             store: Arc::new(SimStore::new(seed, Arc::clone(&news))),
@@ -197,7 +196,8 @@ impl World {
     /// A group of all but the last, who is a stranger but for a direct conversation; a small open group; pairs.
     fn make_rooms(&mut self) {
         let people = self.plan.people;
-        let mut plans = vec![(Kind::Group, (0..people - 1).collect::<Vec<_>>(), false), (Kind::Group, vec![1, 0, 2], true)];
+        let mut plans =
+            vec![(Kind::Group, (0..people - 1).collect::<Vec<_>>(), false), (Kind::Group, vec![1, 0, 2], true)];
         plans.extend((0..people).map(|person| (Kind::Direct, vec![person, (person + 1) % people], false)));
         for (kind, members, open) in plans {
             let ids = members[1..].iter().filter_map(|member| self.clients[*member].user.as_ref());

@@ -180,7 +180,8 @@ impl World {
         let Some(outbound) = shard.outbound(key) else { return };
         let conn = self.served.get(&(number, key)).and_then(|conn| self.conns.get_mut(conn));
         // A connection that the client has let go takes everything, to nowhere.
-        let room = conn.as_ref().map_or(usize::MAX, |conn| self.setup.window_bytes.saturating_sub(conn.down.queued_bytes()));
+        let room =
+            conn.as_ref().map_or(usize::MAX, |conn| self.setup.window_bytes.saturating_sub(conn.down.queued_bytes()));
         let bytes: Vec<u8> = outbound.chunks().flatten().copied().take(room).collect();
         let all = bytes.len() == outbound.bytes();
         if let Some(conn) = conn {
