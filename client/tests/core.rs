@@ -71,6 +71,12 @@ impl Run {
         self.frames.iter().filter(|(_, frame)| frame.body.as_ref().is_some_and(|body| body.name() == command)).count()
     }
 
+    /// The seqs of the entries that the app was shown.
+    fn seqs(&self) -> Vec<u64> {
+        let seq = |event: &Event| if let Event::Entry(entry) = event { Some(entry.seq) } else { None };
+        self.events.iter().filter_map(seq).collect()
+    }
+
     fn advance(&mut self, by: Duration) {
         let until = self.now + by;
         while let Some(at) = self.core.next_deadline().filter(|at| *at <= until) {
@@ -178,6 +184,57 @@ fn f38_a_connection_that_flaps_is_tried_less_and_less_often() {
 }
 
 #[test]
+fn f38_a_device_replaced_by_a_lost_connection_of_its_own_comes_back() {
+    const REPLACED: u16 = 4503;
+    let closed = |code| Gone::Closed { code: Some(code), reason: "replaced".into() };
+    let goaway = || FrameBody::Goaway(pb::Goaway { reason: "drain".into(), ..pb::Goaway::default() });
+    for (name, connect_is_out, after_s, ends) in [
+        ("CONNECT went out and was lost", true, 1, false),
+        ("CONNECT never went out", false, 1, true),
+        ("that was long ago", true, 61, true),
+    ] {
+        let mut run = Run::live();
+        run.say(LinkId(1), 0, goaway());
+        run.advance(Duration::ZERO);
+        if connect_is_out {
+            run.core.opened(LinkId(2), run.now);
+        }
+        run.core.closed(LinkId(2), &Gone::Failed("cut".into()), run.now);
+        run.drain();
+        run.now += Duration::from_secs(after_s);
+        run.core.closed(LinkId(1), &closed(REPLACED), run.now);
+        run.drain();
+        assert_eq!(run.core.is_ended(), ends, "{name}");
+        if ends {
+            continue;
+        }
+        run.advance(Duration::from_secs(5));
+        let next = run.opened.last().expect("it comes back").0;
+        assert!(next > LinkId(2), "{name}");
+        run.welcome(next);
+        run.core.closed(next, &closed(REPLACED), run.now);
+        run.drain();
+        assert!(run.core.is_ended(), "{name}: the second time it is another app");
+    }
+}
+
+#[test]
+fn f38_a_connect_overtaken_by_a_lost_one_is_tried_again() {
+    let mut run = Run::new();
+    run.core.opened(LinkId(1), run.now);
+    run.core.closed(LinkId(1), &Gone::Failed("cut".into()), run.now);
+    run.drain();
+    for (link, ends) in [(LinkId(2), false), (LinkId(3), true)] {
+        run.advance(Duration::from_secs(5));
+        assert_eq!(run.opened.last().map(|(link, _)| *link), Some(link));
+        run.core.opened(link, run.now);
+        run.core.closed(link, &Gone::Closed { code: Some(4503), reason: "replaced".into() }, run.now);
+        run.drain();
+        assert_eq!(run.core.is_ended(), ends, "{link:?}");
+    }
+}
+
+#[test]
 fn a_request_refused_for_a_passing_reason_is_repeated_in_its_time() {
     let mut run = Run::live();
     let get = || FrameBody::Get(pb::Get { conv: "c_1".into() });
@@ -218,7 +275,78 @@ fn f10_a_channel_is_followed_from_the_subscription_on_and_over_a_cut() {
     run.reply("history", page(&[9, 10], 10));
     run.say(LinkId(2), 0, FrameBody::Entry(entry(10)));
     run.say(LinkId(2), 0, FrameBody::Entry(entry(11)));
-    let seqs =
-        run.events.iter().filter_map(|event| if let Event::Entry(entry) = event { Some(entry.seq) } else { None });
-    assert_eq!(seqs.collect::<Vec<_>>(), [8, 9, 10, 11]);
+    assert_eq!(run.seqs(), [8, 9, 10, 11]);
+}
+
+#[test]
+fn f23_entries_that_come_after_their_user_has_left_are_not_shown() {
+    let mut run = Run::live();
+    let entry = |seq| FrameBody::Entry(pb::Entry { conv: "c_1".into(), seq, ..pb::Entry::default() });
+    let changed = |sync: &str, rows: &[pb::Row]| {
+        FrameBody::Changed(pb::Changed { rows: rows.to_vec(), sync: sync.into(), more: false })
+    };
+    let row = pb::Row { conv: "c_1".into(), head: 4, delivered: 2, ..pb::Row::default() };
+    let left = pb::Row { conv: "c_1".into(), left: true, ..pb::Row::default() };
+    run.say(LinkId(1), 0, changed("", std::slice::from_ref(&row)));
+    run.say(LinkId(1), 0, entry(3));
+    run.say(LinkId(1), 0, entry(4));
+    run.say(LinkId(1), 0, changed("", std::slice::from_ref(&left)));
+    let mut asked = run.sent("sync");
+    run.reply("sync", changed("s1", &[left]));
+    // Whatever else it asks, nothing more has changed.
+    while run.sent("sync") > asked {
+        asked = run.sent("sync");
+        run.reply("sync", changed("s1", &[]));
+    }
+    // A push of another node, which was late.
+    run.say(LinkId(1), 0, entry(3));
+    assert_eq!(run.sent("sync"), asked + 1, "the user may be in again");
+    run.say(LinkId(1), 0, entry(4));
+    run.reply("sync", changed("s2", &[]));
+    assert_eq!((run.sent("sync"), run.seqs()), (asked + 1, vec![3, 4]), "shown once");
+    // In again, and a push is faster than the row.
+    run.say(LinkId(1), 0, entry(5));
+    assert_eq!(run.sent("sync"), asked + 2);
+    run.reply("sync", changed("s3", &[pb::Row { head: 5, delivered: 4, ..row }]));
+    assert_eq!(run.seqs(), [3, 4, 5]);
+}
+
+#[test]
+fn f23_a_leave_that_is_told_late_does_not_end_what_was_joined_since() {
+    let mut run = Run::live();
+    let entry = |seq| FrameBody::Entry(pb::Entry { conv: "c_1".into(), seq, ..pb::Entry::default() });
+    let changed = |sync: &str, rows: &[pb::Row]| {
+        FrameBody::Changed(pb::Changed { rows: rows.to_vec(), sync: sync.into(), more: false })
+    };
+    let row = pb::Row { conv: "c_1".into(), head: 4, delivered: 4, ..pb::Row::default() };
+    let left = pb::Row { conv: "c_1".into(), left: true, ..pb::Row::default() };
+    run.say(LinkId(1), 0, changed("", std::slice::from_ref(&row)));
+    let asked = run.sent("sync");
+    run.say(LinkId(1), 0, changed("", std::slice::from_ref(&left)));
+    assert_eq!(run.sent("sync"), asked + 1, "SYNC has the word");
+    run.reply("sync", changed("s1", &[]));
+    run.say(LinkId(1), 0, entry(5));
+    assert_eq!(run.seqs(), [5], "a push that was late");
+    // A SYNC whose answer was read before the join.
+    run.say(LinkId(1), 0, FrameBody::Changed(pb::Changed { more: true, ..pb::Changed::default() }));
+    run.reply("sync", changed("s2", &[left]));
+    assert_eq!(run.sent("sync"), asked + 3, "what came after it is asked for");
+    run.reply("sync", changed("s3", &[pb::Row { head: 6, delivered: 5, ..row }]));
+    run.say(LinkId(1), 0, entry(6));
+    assert_eq!(run.seqs(), [5, 6]);
+}
+
+#[test]
+fn f10_a_subscription_is_answered_when_its_beginning_is_known_and_read_again_when_pushes_were_lost() {
+    let mut run = Run::live();
+    let page = |head| FrameBody::Page(pb::Page { conv: "news".into(), entries: Vec::new(), head });
+    run.core.request(Ticket(1), FrameBody::Subscribe(pb::Subscribe { channel: "news".into() }), run.now);
+    run.drain();
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    assert!(run.answers.is_empty(), "a cut would lose where it begins");
+    run.reply("history", page(7));
+    assert_eq!((run.answers.len(), run.sent("history")), (1, 1));
+    run.say(LinkId(1), 0, FrameBody::Entry(pb::Entry { conv: "news".into(), seq: 8, ..pb::Entry::default() }));
+    run.say(LinkId(1), 0, FrameBody::Changed(pb::Changed { more: true, ..pb::Changed::default() }));
+    assert_eq!((run.seqs(), run.sent("history")), (vec![8], 2));
 }

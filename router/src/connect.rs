@@ -117,10 +117,10 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let Entering { session, claims, device, since, .. } = &entering;
         let name = if claims.stored { "" } else { crate::accounts::check_name(&claims.name).unwrap_or_default() };
         let name = Some(name).filter(|name| !name.is_empty());
-        let stamp = self.stamp_session(*session);
+        let knew = self.number_session(*session);
         let came = || self.post(|| Notice::Came { user: claims.sub.clone(), name: name.map(Arc::from) });
         let registered = self.local.register(&claims.sub, device, *session, name, came);
-        self.post(|| Notice::SessionTaken { user: claims.sub.clone(), device: device.as_str().into(), stamp });
+        self.post(|| Notice::SessionTaken { user: claims.sub.clone(), device: device.as_str().into(), knew });
         match registered.replaced {
             Some(older) => {
                 self.metrics.replaced.add(1);
@@ -209,7 +209,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     }
 
     pub(crate) fn forget_session(&self, session: SessionKey) {
-        self.forget_stamp(session);
+        self.forget_number(session);
         if let Some(kept) = self.sessions.remove(session) {
             self.presence.unwatch_all(session, &kept.watches);
         }

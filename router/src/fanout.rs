@@ -146,9 +146,9 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
 
     /// Pushes entries that others appended.
     pub(crate) fn tell(&self, conv: &Conversation, entries: &[Entry], except: &impl Fn(&Entry) -> Option<SessionKey>) {
-        let (told, untold) = {
+        let (told, doubtful) = {
             let state = conv.state.lock();
-            (state.told.unwrap_or(0), state.untold)
+            (state.told.unwrap_or(0), state.doubtful.is_some())
         };
         let new = &entries[entries.partition_point(|entry| entry.seq <= told)..];
         let telling = |entry: &Entry| Telling { except: except(entry), entry: entry.clone(), sent: None };
@@ -156,8 +156,13 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let mut out = Outbox::default();
         self.tell_all(conv, tellings, &mut out);
         out.flush(&*self.down);
-        conv.state.lock().told = entries.last().map(|entry| entry.seq.max(told)).or(Some(told));
-        if untold {
+        let told = entries.last().map_or(told, |entry| entry.seq.max(told));
+        {
+            let mut state = conv.state.lock();
+            state.told = Some(told);
+            state.decided(told);
+        }
+        if doubtful {
             self.post_entries(conv, new);
         }
     }
@@ -171,7 +176,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                 self.tell_to_sync(conv);
                 let mut state = conv.state.lock();
                 state.told = Some(head);
-                if state.untold {
+                if state.doubtful.is_some() {
                     self.post(|| Notice::Missed { conv: conv.id.clone() });
                 }
             }

@@ -49,7 +49,7 @@ mod visibility;
 use roost_wire::UserId;
 use roost_wire::link::Down;
 
-pub use cluster::bus::{Alone, Bus, NodeId, Notice, Parcel, To};
+pub use cluster::bus::{Alone, Bus, Known, NodeId, Notice, Parcel, To};
 pub use config::{PublishPolicy, RouterConfig};
 pub use env::{Env, SystemEnv};
 pub use metrics::RouterSnapshot;

@@ -5,7 +5,7 @@
 //! the asker's groups, until all are found or [`LOOKS_MAX`] rows were looked at. Whoever was not found by then is not
 //! seen. Nobody is told why: a user that may not be seen and one that does not exist look the same.
 
-use roost_storage::Store;
+use roost_storage::{IndexRow, Store};
 use roost_wire::{ConvId, UserId, pb};
 
 use crate::conversation::ids;
@@ -27,14 +27,19 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
         let mut looks = 0;
         for group in self.groups_of(by).await?.iter() {
-            let asked: Vec<UserId> = left.iter().map(|place| users[*place].clone()).collect();
+            // With the asker, in one read: it may have left since its groups were read, and another have joined.
+            let asked: Vec<UserId> = left.iter().map(|place| &users[*place]).chain([by]).cloned().collect();
             looks += asked.len();
             if looks > LOOKS_MAX {
                 break;
             }
-            let rows = self.read(self.store.rows(group, &asked)).await?;
+            let mut rows = self.read(self.store.rows(group, &asked)).await?;
+            let is_member = |row: Option<IndexRow>| row.is_some_and(|row| row.role.is_some());
+            if !rows.pop().is_some_and(is_member) {
+                continue;
+            }
             for (place, row) in left.iter().zip(rows) {
-                visible[*place] = row.is_some_and(|row| row.role.is_some());
+                visible[*place] = is_member(row);
             }
             left.retain(|place| !visible[*place]);
             if left.is_empty() {

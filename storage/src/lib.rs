@@ -256,7 +256,7 @@ pub trait Store: Send + Sync + 'static {
     /// The members of a conversation, ordered by user id. Empty for an unknown one.
     fn members(&self, conv: &ConvId) -> impl Future<Output = Result<Vec<Member>>> + Send;
 
-    /// The index rows of some users in one conversation, in their order.
+    /// The index rows of some users in one conversation, in their order, as they were at one moment.
     fn rows(&self, conv: &ConvId, users: &[UserId]) -> impl Future<Output = Result<Vec<Option<IndexRow>>>> + Send;
 
     /// The rows of `user` changed after `since`, rows of conversations that were left included.

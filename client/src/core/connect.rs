@@ -18,6 +18,9 @@ use crate::url::Url;
 /// Most addresses of a GOAWAY that are kept.
 const URLS_MAX: usize = 16;
 
+/// A CONNECT without an answer has reached the server by then, or never will.
+const RIVAL_FOR: Duration = Duration::from_secs(60);
+
 /// Where and when to connect next.
 #[derive(Debug)]
 pub(crate) struct Connecting {
@@ -28,11 +31,13 @@ pub(crate) struct Connecting {
     at: Option<Instant>,
     /// When the connection that was moved away from is closed, whatever it still owes.
     leave_by: Option<Instant>,
+    /// When a connection was lost whose CONNECT has no answer. The server may hold it for the newer one of this device.
+    rival: Option<Instant>,
 }
 
 impl Connecting {
     pub(crate) const fn new(base: Url) -> Self {
-        Self { base, urls: VecDeque::new(), at: None, leave_by: None }
+        Self { base, urls: VecDeque::new(), at: None, leave_by: None, rival: None }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -198,10 +203,13 @@ impl Core {
 
     /// A connection ended before its WELCOME.
     fn never_came(&mut self, coming: &Link, gone: &Gone, now: Instant) {
+        let greeted = coming.stage == Stage::Greeting;
+        let by_ourselves = greeted && self.is_replaced_by_ourselves(gone.code(), now);
+        if greeted && gone.code() != Some(CloseCode::Replaced.number()) {
+            self.connecting.rival = Some(now);
+        }
         let fatal = match gone {
-            Gone::Closed { code: Some(code), reason }
-                if coming.stage == Stage::Greeting && !should_reconnect(Some(*code)) =>
-            {
+            Gone::Closed { code: Some(code), reason } if greeted && !by_ourselves && !should_reconnect(Some(*code)) => {
                 Some(EndReason::Code { code: *code, reason: reason.clone() })
             }
             // Not to be confused with a proxy whose server is away (502, 503, 504) or new (404).
@@ -232,9 +240,7 @@ impl Core {
             self.backoff.reset();
         }
         let code = gone.code();
-        // The server closes the old connection of a device when the new one comes: expected during a move.
-        let moving = code == Some(CloseCode::Replaced.number()) && self.coming.is_some();
-        if !should_reconnect(code) && !moving {
+        if !should_reconnect(code) && !self.is_replaced_by_ourselves(code, now) {
             let reason = match gone {
                 Gone::Closed { reason, .. } => reason.clone(),
                 other => other.reason(),
@@ -245,6 +251,15 @@ impl Core {
             self.backoff.slow_down();
         }
         self.retry_later(gone, None, now);
+    }
+
+    /// The server closes the old connection of a device when a new one comes. That is no reason to stop if the new one
+    /// is ours: under way, or lost before its WELCOME. Each lost one explains one such close, so that two apps that go
+    /// by the name of one device do not replace each other for ever.
+    fn is_replaced_by_ourselves(&mut self, code: Option<u16>, now: Instant) -> bool {
+        let recent = |at: Instant| now.saturating_duration_since(at) < RIVAL_FOR;
+        code == Some(CloseCode::Replaced.number())
+            && (self.coming.is_some() || self.connecting.rival.take().is_some_and(recent))
     }
 
     /// Plans the next try and tells the app.
@@ -329,7 +344,7 @@ impl Core {
     fn lost_one(&mut self, asked: Asked, now: Instant) {
         match asked {
             Asked::Send(cmid) => self.outbox.lost(&cmid),
-            Asked::Request(ticket) => {
+            Asked::Request(ticket) | Asked::Head(_, Some(ticket)) => {
                 if !self.requests.lost(ticket) {
                     self.requests.finish(ticket);
                     self.effects.push_back(Effect::Answer { ticket, result: Err(RequestError::Unknown) });
@@ -339,7 +354,7 @@ impl Core {
             // The conversation was left since.
             Asked::Fetch(..) => {}
             // Asked again on every new connection.
-            Asked::Connect | Asked::Sync | Asked::Watch | Asked::Subscribe(_) | Asked::Head(_) => {}
+            Asked::Connect | Asked::Sync | Asked::Watch | Asked::Subscribe(_) | Asked::Head(_, None) => {}
         }
     }
 

@@ -57,9 +57,12 @@ impl Core {
             FrameBody::Typing(typing) => self.event(Event::Typing(typing)),
             FrameBody::Presence(presence) => self.event(Event::Presence(presence.users)),
             FrameBody::Changed(changed) => {
-                self.rows(changed.rows, now);
+                let rows = self.without_rumours(changed.rows);
+                self.rows(rows, now);
                 if changed.more {
                     self.sync.want();
+                    // Something was not pushed, and SYNC tells nothing of channels.
+                    self.channels.keys().for_each(|channel| self.order.probe(channel, now));
                 }
             }
             FrameBody::Goaway(goaway) => self.goaway(link, &goaway, now),
@@ -83,20 +86,8 @@ impl Core {
             (Asked::Fetch(conv, _), FrameBody::Page(page)) => self.fetched(&conv, page, now),
             (Asked::Fetch(conv, _), FrameBody::Error(error)) => self.fetch_failed(&conv, &error, now),
             (Asked::Watch, FrameBody::Presence(presence)) => self.event(Event::Presence(presence.users)),
-            (Asked::Subscribe(channel), FrameBody::Ok(_)) => self.subscribed(&channel, now),
-            (Asked::Head(channel), FrameBody::Page(page)) => {
-                if let Some(known) = self.channels.get_mut(&channel) {
-                    known.floor = Some(page.head);
-                }
-            }
-            (Asked::Head(channel), answer) => {
-                let missing =
-                    matches!(&answer, FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number());
-                if let Some(known) = self.channels.get_mut(&channel) {
-                    // A channel without an entry does not exist yet. Otherwise the first push decides.
-                    known.floor = Some(if missing { 0 } else { Seq::MAX });
-                }
-            }
+            (Asked::Subscribe(channel), FrameBody::Ok(_)) => drop(self.subscribed(&channel, None, now)),
+            (Asked::Head(channel, ticket), answer) => self.stands(&channel, ticket, &answer),
             // An answer that does not fit: the outcome is unknown.
             (Asked::Send(cmid), _) => self.outbox.retry(&cmid, now + PAUSE, true),
             (Asked::Sync, _) => self.sync.state = SyncState::Later(now + PAUSE),
@@ -208,6 +199,21 @@ impl Core {
         }
     }
 
+    /// A push that says "left" may be older than a join that is known already: of what is followed SYNC has the word.
+    fn without_rumours(&mut self, mut rows: Vec<pb::Row>) -> Vec<pb::Row> {
+        let before = rows.len();
+        rows.retain(|row| !(row.left && ConvId::new(&row.conv).is_ok_and(|conv| self.sync_tells_left(&conv))));
+        if rows.len() < before {
+            self.sync.want();
+        }
+        rows
+    }
+
+    /// Whether the next SYNC says so if `conv` was left. To a client without a token it says nothing of what was left.
+    fn sync_tells_left(&self, conv: &ConvId) -> bool {
+        !self.sync.token.is_empty() && self.order.target(conv).is_some()
+    }
+
     fn rows(&mut self, rows: Vec<pb::Row>, now: Instant) {
         if rows.is_empty() {
             return;
@@ -215,6 +221,10 @@ impl Core {
         for row in &rows {
             let Ok(conv) = ConvId::new(&row.conv) else { continue };
             if row.left {
+                // It may have been joined since this was read: what comes after it is asked for once more.
+                if self.order.target(&conv).is_some() {
+                    self.sync.want();
+                }
                 self.order.forget(&conv);
                 self.marks.forget(&conv);
                 continue;
@@ -244,23 +254,18 @@ impl Core {
                     self.order.place(&conv, floor.min(first - 1), now);
                 }
             } else if self.sync.state == SyncState::Idle && self.sync.complete && !self.order.ask_once(&conv) {
-                // SYNC did not list it either.
-                self.place_at_first_held(&conv, now);
+                // SYNC did not list it either: the user has left it, and these were on their way for long.
+                self.order.forget(&conv);
             } else if self.sync.state == SyncState::Idle {
                 self.sync.want();
             }
         }
     }
 
-    fn place_at_first_held(&mut self, conv: &ConvId, now: Instant) {
-        if let Some(first) = self.order.first_held(conv) {
-            self.order.place(conv, first - 1, now);
-        }
-    }
-
     // ---- channels --------------------------------------------------------------------------------------------------
 
-    fn subscribed(&mut self, channel: &ConvId, now: Instant) {
+    /// True if it must be asked first where the channel stands; `ticket` is answered then.
+    fn subscribed(&mut self, channel: &ConvId, ticket: Option<Ticket>, now: Instant) -> bool {
         let known = self.channels.entry(channel.clone()).or_default();
         match (known.floor.filter(|floor| *floor != Seq::MAX), self.order.position(channel)) {
             // Back after a cut: what was published meanwhile lies after what was last known.
@@ -271,8 +276,26 @@ impl Core {
             }
             (None, None) => {
                 let history = pb::History { conv: channel.to_string(), after: Some(0), before: None, limit: 1 };
-                let _ = self.ask(Asked::Head(channel.clone()), FrameBody::History(history), now);
+                let _ = self.ask(Asked::Head(channel.clone(), ticket), FrameBody::History(history), now);
+                return true;
             }
+        }
+        false
+    }
+
+    /// The answer to where a channel stands.
+    fn stands(&mut self, channel: &ConvId, ticket: Option<Ticket>, answer: &FrameBody) {
+        if let Some(known) = self.channels.get_mut(channel) {
+            known.floor = Some(match answer {
+                FrameBody::Page(page) => page.head,
+                // A channel without an entry does not exist yet.
+                FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number() => 0,
+                // The first push decides.
+                _ => Seq::MAX,
+            });
+        }
+        if let Some(ticket) = ticket.filter(|ticket| self.requests.finish(*ticket).is_some()) {
+            self.effects.push_back(Effect::Answer { ticket, result: Ok(FrameBody::Ok(pb::Ok {})) });
         }
     }
 
@@ -286,6 +309,14 @@ impl Core {
             if self.requests.retry(ticket, now + wait + self.random.up_to(wait / 4)) {
                 return;
             }
+        }
+        // The app counts on what comes from the answer on: so it gets it when it is known where that begins. A cut
+        // before would lose what is published until the next connection.
+        if let (FrameBody::Ok(_), Some(FrameBody::Subscribe(subscribe))) = (&body, self.requests.get(ticket))
+            && let Ok(channel) = ConvId::new(&subscribe.channel)
+            && self.subscribed(&channel, Some(ticket), now)
+        {
+            return;
         }
         let Some(request) = self.requests.finish(ticket) else { return };
         let result = match body {
@@ -303,11 +334,6 @@ impl Core {
         match (request, answer) {
             (FrameBody::Watch(watch), FrameBody::Presence(_)) => self.watched.extend(watch.users.iter().cloned()),
             (FrameBody::Unwatch(unwatch), _) => self.watched.retain(|user| !unwatch.users.contains(user)),
-            (FrameBody::Subscribe(subscribe), FrameBody::Ok(_)) => {
-                if let Ok(channel) = ConvId::new(&subscribe.channel) {
-                    self.subscribed(&channel, now);
-                }
-            }
             (FrameBody::Unsubscribe(unsubscribe), _) => {
                 if let Ok(channel) = ConvId::new(&unsubscribe.channel) {
                     self.channels.remove(&channel);
@@ -315,7 +341,11 @@ impl Core {
                 }
             }
             (FrameBody::Leave(leave), FrameBody::Ok(_)) => {
-                if let Ok(conv) = ConvId::new(&leave.conv) {
+                let Ok(conv) = ConvId::new(&leave.conv) else { return };
+                if self.sync_tells_left(&conv) {
+                    // The answer may be late, and the user back through another device.
+                    self.sync.want();
+                } else {
                     self.order.forget(&conv);
                     self.marks.forget(&conv);
                 }

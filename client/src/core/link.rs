@@ -31,8 +31,8 @@ pub(crate) enum Asked {
     Fetch(ConvId, Seq),
     Watch,
     Subscribe(ConvId),
-    /// Where a channel stands.
-    Head(ConvId),
+    /// Where a channel stands; on behalf of the app's SUBSCRIBE, if it was not answered yet.
+    Head(ConvId, Option<Ticket>),
 }
 
 /// What the heartbeat calls for.

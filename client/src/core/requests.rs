@@ -50,6 +50,11 @@ impl Requests {
         matches!(body, Some(Watch(_) | Unwatch(_) | Subscribe(_) | Unsubscribe(_)))
     }
 
+    /// What is asked; `None` if it is over.
+    pub(crate) fn get(&self, ticket: Ticket) -> Option<&FrameBody> {
+        self.requests.get(&ticket).map(|request| &request.body)
+    }
+
     /// The next request to put on the wire, which is then in flight.
     pub(crate) fn next(&mut self) -> Option<(Ticket, FrameBody)> {
         let ticket = self.ready.pop_first()?;

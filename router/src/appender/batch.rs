@@ -297,6 +297,9 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     pub(crate) fn advance(&self, conv: &Conversation, entries: Vec<(UserId, Recent)>) {
         let mut state = conv.state.lock();
         state.told = entries.last().map(|(_, last)| last.seq).or(state.told);
+        if let Some(told) = state.told {
+            state.decided(told);
+        }
         let Some(loaded) = state.loaded.as_deref_mut() else { return };
         for (from, recent) in entries {
             loaded.recents.push(recent);

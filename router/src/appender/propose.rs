@@ -63,17 +63,13 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                     // Whatever the log turns out to have is to be told, here and to the other nodes.
                     let mut state = conv.state.lock();
                     state.told.get_or_insert(expected - 1);
-                    state.untold = !B::ALONE;
+                    (state.doubtful, state.looks) = (Some(expected), 0);
                 }
                 self.metrics.append_unknowns.add(1);
                 tracing::warn!(conv = %conv.id, expected, "outcome of an append is unknown, reading the log");
                 match self.catch_up_from(conv, expected - 1, except).await {
-                    Ok(()) => {
-                        let mut state = conv.state.lock();
-                        // What is read anew first is told then.
-                        state.untold &= state.loaded.is_none();
-                        Tried::Moved
-                    }
+                    // If the log does not have it yet, it stays doubtful: the next try may meet it there.
+                    Ok(()) => Tried::Moved,
                     Err(_) => Tried::Doubt,
                 }
             }

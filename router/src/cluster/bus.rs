@@ -73,6 +73,17 @@ pub struct Parcel {
     pub notice: Notice,
 }
 
+/// How much of what a node told was known to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Of which node.
+    pub node: NodeId,
+    /// Of which of its lives.
+    pub incarnation: u64,
+    /// The highest number that it was known to have given in that life.
+    pub number: u64,
+}
+
 /// What can be told.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -99,14 +110,15 @@ pub enum Notice {
         /// What.
         envelope: Arc<Envelope>,
     },
-    /// A session was registered. An older one of the same user and device ends.
+    /// A session was registered. An older one of the same user and device ends, wherever it is: one that the sender
+    /// knew of. Of two that are registered while neither node knows of the other one both live.
     SessionTaken {
         /// Whose.
         user: UserId,
         /// The device's name.
         device: Arc<str>,
-        /// When, by the shared clock: see [`Notice::Heartbeat`].
-        stamp: u64,
+        /// What the sender knew of each other node before it registered the session.
+        knew: Arc<[Known]>,
     },
     /// The user's first session on this node was registered.
     Came {
@@ -121,10 +133,7 @@ pub enum Notice {
         user: UserId,
     },
     /// Nothing but: I live, and the last number I gave is this parcel's.
-    Heartbeat {
-        /// The sender's reading of the shared clock, in ms. It follows the fastest wall clock among the nodes.
-        stamp: u64,
-    },
+    Heartbeat,
     /// The node stops in good order: its users are gone, and nothing follows.
     Leaving,
     /// The sender does not know who is at `of`, which answers with [`Notice::Users`].

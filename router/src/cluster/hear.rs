@@ -12,7 +12,7 @@ use roost_wire::link::{Down, Envelope, SessionKey};
 use roost_wire::{CloseCode, ConvId, FrameBody, UserId};
 use tokio::time::Instant;
 
-use super::bus::{Bus, NodeId, Notice, Parcel, To};
+use super::bus::{Bus, Known, Notice, Parcel, To};
 use super::peers::{Kind, Limits, Name, News, Outcome, Verdict};
 use crate::appender::queue::Work;
 use crate::conversation::heard::Heard;
@@ -34,7 +34,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
         self.metrics.parcels_heard.add(1);
         let kind = match &notice {
-            Notice::Heartbeat { .. } => Kind::Heartbeat,
+            Notice::Heartbeat => Kind::Heartbeat,
             notice => Kind::Counted(news(notice)),
         };
         let mut outcome = Outcome::default();
@@ -44,7 +44,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             peers.hear((from, incarnation, number), kind, now, &limits, &mut outcome)
         };
         match verdict {
-            Verdict::New => self.act_on(from, notice),
+            Verdict::New => self.act_on(notice),
             Verdict::Duplicate => self.metrics.parcel_duplicates.add(1),
             Verdict::Stale => self.metrics.parcels_stale.add(1),
         }
@@ -57,8 +57,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         if B::ALONE {
             return;
         }
-        let stamp = self.cluster.clock.read(self.env.now_ms());
-        self.post_as(self.cluster.posted.load(Relaxed), Notice::Heartbeat { stamp });
+        self.post_as(self.cluster.posted.load(Relaxed), Notice::Heartbeat);
         let mut outcome = Outcome::default();
         let (nodes, users) = {
             let mut peers = self.cluster.peers.lock();
@@ -82,17 +81,16 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
     }
 
-    fn act_on(self: &Arc<Self>, from: NodeId, notice: Notice) {
+    fn act_on(self: &Arc<Self>, notice: Notice) {
         match notice {
             Notice::Appended { conv, entries, members } => self.hear_entries(&conv, entries, members),
             Notice::Missed { conv } => self.hear_of(&conv, Heard::Missed),
             Notice::Push { to, envelope } => self.hear_push(&to, &envelope),
-            Notice::SessionTaken { user, device, stamp } => self.hear_session(from, &user, &device, stamp),
-            Notice::Heartbeat { stamp } => self.cluster.clock.heard(stamp, self.env.now_ms()),
+            Notice::SessionTaken { user, device, knew } => self.hear_session(&user, &device, &knew),
             Notice::Ask { of } if of == self.cluster.node => self.cluster.asked.store(true, Relaxed),
             // Done in their turn.
-            Notice::Ask { .. } | Notice::Came { .. } | Notice::Gone { .. } | Notice::Leaving | Notice::Users { .. } => {
-            }
+            Notice::Ask { .. } | Notice::Came { .. } | Notice::Gone { .. } | Notice::Users { .. } => {}
+            Notice::Heartbeat | Notice::Leaving => {}
         }
     }
 
@@ -186,15 +184,20 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     }
 
     /// A device connected to another node: its older session here ends.
-    fn hear_session(self: &Arc<Self>, from: NodeId, user: &UserId, device: &str, stamp: u64) {
-        let theirs = (stamp, from);
+    ///
+    /// That parcel may be late, and the device back here long since. What the other node knew of this one proves which
+    /// session is older; no clock does, as a node that has just begun knows of no other clock.
+    fn hear_session(self: &Arc<Self>, user: &UserId, device: &str, knew: &[Known]) {
+        let (node, incarnation) = (self.cluster.node, self.cluster.incarnation);
+        let Some(known) = knew.iter().find(|known| known.node == node && known.incarnation == incarnation) else {
+            return;
+        };
         let older = |session: SessionKey| {
-            let ours = self.cluster.stamps.of(&session).lock().get(&session).copied();
-            ours.is_some_and(|ours| (ours, self.cluster.node) < theirs)
+            let number = self.cluster.numbers.of(&session).lock().get(&session).copied();
+            number.is_some_and(|number| number <= known.number)
         };
         let gone = || self.post(|| Notice::Gone { user: user.clone() });
         let displaced = self.local.displace(user, device, older, gone);
-        self.cluster.clock.heard(stamp, self.env.now_ms());
         let Some((session, last)) = displaced else { return };
         self.metrics.replaced.add(1);
         self.metrics.sessions.sub(1);

@@ -2,11 +2,11 @@
 //!
 //! - [`bus`]: what is told, and by what means;
 //! - `post`: this node's side of telling; `hear`: its side of being told;
-//! - [`peers`]: what is known of each other node: which parcels came, and who is there;
-//! - [`clock`]: an order of what sessions began on different nodes.
+//! - [`peers`]: what is known of each other node: which parcels came, and who is there.
 //!
 //! Invariants:
 //! - a parcel is acted upon at most once, in any order; news of who is where in the order they were posted;
+//! - a session is ended for another one of its device only if that one's node knew of it before it registered its own;
 //! - a parcel that is lost is noticed by the next one or by a heartbeat, and then doubted: every session of this node
 //!   is told to sync, and nothing that is cached counts before it was compared with the store;
 //! - without a bus ([`bus::Alone`]) none of this runs.
@@ -14,7 +14,6 @@
 //! Absent on purpose: anything that decides. What may be written or read is decided by the store, whatever was heard.
 
 pub(crate) mod bus;
-pub(crate) mod clock;
 pub(crate) mod hear;
 pub(crate) mod local;
 pub(crate) mod peers;
@@ -29,7 +28,6 @@ use tokio::time::Instant;
 
 use crate::sharded::Sharded;
 use bus::{Bus, NodeId};
-use clock::SharedClock;
 use peers::Peers;
 
 /// What a router keeps for the sake of other nodes.
@@ -41,10 +39,10 @@ pub(crate) struct Cluster<B> {
     pub(crate) began: Instant,
     /// The last number given to a parcel.
     posted: AtomicU64,
-    clock: SharedClock,
     peers: Mutex<Peers>,
-    /// When each session of this node was registered, by the shared clock.
-    stamps: Sharded<HashMap<SessionKey, u64>>,
+    /// The number that was next when each session of this node was about to be registered: whoever knows of it, or of
+    /// a higher one, knows of something that came after the session.
+    numbers: Sharded<HashMap<SessionKey, u64>>,
     /// How often something was doubted.
     doubts: AtomicU64,
     telling: Mutex<Telling>,
@@ -78,9 +76,8 @@ impl<B: Bus> Cluster<B> {
             began: Instant::now(),
             bus,
             posted: AtomicU64::new(0),
-            clock: SharedClock::default(),
             peers: Mutex::default(),
-            stamps: Sharded::default(),
+            numbers: Sharded::default(),
             doubts: AtomicU64::new(0),
             telling: Mutex::default(),
             asked: AtomicBool::new(false),

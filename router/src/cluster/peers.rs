@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use roost_wire::UserId;
 use tokio::time::Instant;
 
-use super::bus::NodeId;
+use super::bus::{Known, NodeId};
 
 /// Nodes that are remembered; above it the one that was silent longest is forgotten.
 const NODES_MAX: usize = 1024;
@@ -202,6 +202,12 @@ impl Peers {
     /// Whether `user` has a session on another node, as far as is known; with the name in its token, if that was told.
     pub(crate) fn find(&self, user: &UserId) -> Option<&Name> {
         self.peers.values().find_map(|peer| peer.users.get(user))
+    }
+
+    /// How much of what the other nodes told is known: of those that have not left.
+    pub(crate) fn known(&self) -> Arc<[Known]> {
+        let here = self.peers.iter().filter(|(_, peer)| !peer.left);
+        here.map(|(node, peer)| Known { node: *node, incarnation: peer.incarnation, number: peer.highest }).collect()
     }
 
     /// Users at other nodes.

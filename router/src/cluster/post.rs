@@ -8,7 +8,7 @@ use roost_wire::UserId;
 use roost_wire::link::{Envelope, SessionKey};
 
 use super::Listing;
-use super::bus::{Bus, Notice, Parcel, To};
+use super::bus::{Bus, Known, Notice, Parcel, To};
 use super::peers::Name;
 use crate::conversation::Conversation;
 use crate::{Downstream, Env, Router};
@@ -53,19 +53,23 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         self.post(|| Notice::Push { to: to(), envelope: Arc::clone(envelope) });
     }
 
-    /// A session is about to be registered: it gets its place in the shared clock, which is returned.
-    pub(crate) fn stamp_session(&self, session: SessionKey) -> u64 {
+    /// A session is about to be registered. Returns what it is to be told with; empty without other nodes.
+    ///
+    /// What is known comes before the number: so of two sessions of one device, on two nodes, never both are known to
+    /// the other one's node, and one of them lives.
+    pub(crate) fn number_session(&self, session: SessionKey) -> Arc<[Known]> {
         if B::ALONE {
-            return 0;
+            return Arc::default();
         }
-        let stamp = self.cluster.clock.stamp(self.env.now_ms());
-        self.cluster.stamps.of(&session).lock().insert(session, stamp);
-        stamp
+        let knew = self.cluster.peers.lock().known();
+        let next = self.cluster.posted.load(Relaxed) + 1;
+        self.cluster.numbers.of(&session).lock().insert(session, next);
+        knew
     }
 
-    pub(crate) fn forget_stamp(&self, session: SessionKey) {
+    pub(crate) fn forget_number(&self, session: SessionKey) {
         if !B::ALONE {
-            self.cluster.stamps.of(&session).lock().remove(&session);
+            self.cluster.numbers.of(&session).lock().remove(&session);
         }
     }
 

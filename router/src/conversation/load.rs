@@ -42,7 +42,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         if head > told {
             self.tell_missed(conv, told, head).await;
         }
-        conv.state.lock().untold = false;
+        conv.state.lock().decided(head);
         Ok(())
     }
 

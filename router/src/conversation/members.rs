@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use roost_storage::{Append, Entry, IndexUpdate, Store};
+use roost_storage::{Append, Entry, IndexUpdate, Range, Store};
 use roost_wire::link::SessionKey;
 use roost_wire::pb::{self, Body, Kind, Role};
 use roost_wire::{ErrorCode, FrameBody, Seq, UserId};
@@ -17,6 +17,9 @@ use crate::fanout::{Telling, wire_entry};
 use crate::outbox::{Answer, Outbox};
 use crate::router::user_ids;
 use crate::{Bus, Downstream, Env, Router};
+
+/// Entries read at once to find a change whose outcome was unknown.
+const LOOK_ENTRIES: usize = 256;
 
 /// A change that is durable.
 struct Done {
@@ -101,6 +104,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let first = self.fingerprints.key(asker, &event_cmid(mark, 0));
         let mut tried: Option<Done> = None;
         let mut doubt = false;
+        // The seq from which on an entry may be of a try whose outcome was unknown.
+        let mut doubt_from: Option<Seq> = None;
         let mut error = ErrorCode::Overloaded.error();
         // Nobody is refused, and nothing taken for done, by what may have changed on another node.
         let began = self.check_begins().at;
@@ -109,12 +114,21 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                 error = failed;
                 break;
             }
-            if doubt && conv.peek(|loaded| loaded.recents.find(first).is_some()).unwrap_or(false) {
-                // It had got in; loading has pushed the entries.
-                if let Some(done) = tried {
-                    self.announce(conv, done, except, false);
+            let got_in = match doubt_from {
+                Some(from) => self.is_stored(conv, first, from).await,
+                None => Ok(false),
+            };
+            match got_in {
+                Ok(false) => {}
+                Ok(true) => {
+                    // Loading has pushed the entries.
+                    if let Some(done) = tried {
+                        self.announce(conv, done, except, false);
+                    }
+                    return Ok(());
                 }
-                return Ok(());
+                // In doubt, whatever the error is.
+                Err(_) => break,
             }
             let planned = conv.peek(|loaded| plan(loaded));
             let plan = match planned.unwrap_or(Err(ErrorCode::Overloaded)) {
@@ -126,9 +140,13 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                 }
             };
             let Some((append, before)) = self.draft_change(conv, asker, &plan, mark) else { continue };
-            let entries = append.entries.clone();
+            let (expected, entries) = (append.expected, append.entries.clone());
             let done = Done { plan, before, entries };
-            match self.propose(conv, append, &mut doubt, |_| None).await {
+            let proposed = self.propose(conv, append, &mut doubt, |_| None).await;
+            if doubt {
+                doubt_from.get_or_insert(expected);
+            }
+            match proposed {
                 Tried::Stored => {
                     self.take_effect(conv, asker, &done);
                     let posted = if B::ALONE { Vec::new() } else { done.entries.clone() };
@@ -146,6 +164,33 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             return Err(ErrorCode::Unknown.error());
         }
         Err(error)
+    }
+
+    /// Whether the log has an entry with this key at `from` or above. Where memory does not reach, it is read.
+    ///
+    /// # Errors
+    /// What the store's failure means, or 502 if `from` lies too far back.
+    async fn is_stored(&self, conv: &Conversation, key: u128, from: Seq) -> Result<bool, pb::Error> {
+        let known = conv.peek(|loaded| (loaded.recents.find(key).is_some(), loaded.recents.above()));
+        let (found, above) = known.ok_or_else(|| self.overloaded())?;
+        if found {
+            return Ok(true);
+        }
+        let mut after = from - 1;
+        if above.saturating_sub(after) > self.config.resend_seen_entries_max as u64 {
+            return Err(ErrorCode::Unknown.error());
+        }
+        while after < above {
+            self.metrics.resend_reads.add(1);
+            let limit = LOOK_ENTRIES.min((above - after) as usize);
+            let page = self.read(self.store.range(&conv.id, Range::After(after), limit)).await?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            if page.iter().any(|entry| self.fingerprints.key(&entry.from, &entry.cmid) == key) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn draft_change(&self, conv: &Conversation, asker: &UserId, plan: &Plan, mark: u128) -> Option<(Append, Roster)> {
@@ -224,12 +269,18 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let head = last.as_ref().map_or(0, |last| last.seq);
         let read = done.entries.first().map_or(0, |first| first.seq - 1);
         let name = conv.peek(|loaded| loaded.meta.name.clone()).unwrap_or_default();
+        // What was found late may have been undone since: who is in again has not left, and was told so.
+        let now = conv.peek(|loaded| loaded.roster.clone());
+        let is_in = |user: &UserId| now.as_ref().map(|now| now.role(user).is_some());
         let gone = done.plan.members.iter().filter(|change| change.role.is_none()).map(|change| &change.user);
+        let gone = gone.filter(|user| is_in(user) != Some(true));
         let left = pb::Row { conv: id.to_owned(), kind: Kind::Group.into(), left: true, ..pb::Row::default() };
         self.push_row(gone, left, except, &mut out);
         let mut came: BTreeMap<Role, Vec<&UserId>> = BTreeMap::new();
         for change in &done.plan.members {
-            if let (Some(role), None) = (change.role, done.before.role(&change.user)) {
+            if let (Some(role), None) = (change.role, done.before.role(&change.user))
+                && is_in(&change.user) != Some(false)
+            {
                 came.entry(role).or_default().push(&change.user);
             }
         }

@@ -52,8 +52,11 @@ pub(crate) struct State {
     pub(crate) loaded: Option<Box<Loaded>>,
     /// The last seq that was pushed from here. `None`: nothing was.
     pub(crate) told: Option<Seq>,
-    /// An append of this node may have got in without having been told to the other nodes.
-    pub(crate) untold: bool,
+    /// The first seq of an append of this node whose outcome is unknown. As long as the log ends below it the append may
+    /// still get in; what the log then has is told, to the other nodes as well.
+    pub(crate) doubtful: Option<Seq>,
+    /// How often the log was looked at since that append.
+    pub(crate) looks: u32,
 }
 
 /// What is known of a conversation.
@@ -76,6 +79,13 @@ pub(crate) struct Loaded {
 impl Loaded {
     pub(crate) fn is_channel(&self) -> bool {
         self.meta.kind == Kind::Channel
+    }
+}
+
+impl State {
+    /// The log reaches up to `head`, and that was told: what became of a doubtful append below it is known.
+    pub(crate) fn decided(&mut self, head: Seq) {
+        self.doubtful.take_if(|seq| *seq <= head);
     }
 }
 

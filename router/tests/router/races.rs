@@ -82,6 +82,23 @@ async fn f18_what_moves_while_sync_reads_is_told_by_that_or_the_next_sync() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f17_who_leaves_while_looking_does_not_see_who_joins_then() {
+    let house: House<GatedStore> = House::over(Arc::new(GatedStore::default()), RouterConfig::default());
+    let [ada, bob, _eve] = [house.enter("ada").await, house.enter("bob").await, house.enter("eve").await];
+    let conv = house.group(&ada, &["bob"]).await;
+    let held = house.store.hold(Op::Index);
+    let rid = house.command(&ada, FrameBody::Watch(pb::Watch { users: vec!["bob".into(), "eve".into()] }));
+    held.read.await.unwrap();
+    house.ask(&ada, FrameBody::Leave(pb::Leave { conv: conv.clone() })).await.unwrap();
+    let add = pb::Members { conv, add: vec!["eve".into()], ..pb::Members::default() };
+    house.ask(&bob, FrameBody::Members(add)).await.expect("the group is his now");
+    held.go.send(()).unwrap();
+    let Ok(FrameBody::Presence(presence)) = house.reply(&ada, rid).await else { panic!() };
+    let seen = presence.users.iter().filter(|user| user.online || user.last_seen > 0);
+    assert_eq!(seen.count(), 0, "she was never in a group with Eve, and is in none with Bob any more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn f09_a_direct_conversation_with_a_user_nobody_knows_any_more_opens_again() {
     let first = house_with(RouterConfig::default());
     let ada = first.enter("ada").await;

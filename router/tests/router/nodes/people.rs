@@ -27,7 +27,8 @@ async fn f07_a_device_that_connects_elsewhere_ends_its_older_session() {
         let laptop = a.enter_on("ada", "laptop", "").await;
         nodes.settle().await;
         let late = nodes.take(1);
-        nodes.pass(Duration::from_secs(1)).await;
+        // The other node knows that there was something, if not what.
+        nodes.beat().await;
         let second = b.enter_on("ada", "phone", "").await;
         nodes.deliver().await;
         assert!(closed(a, &first), "{behind_ms} ms behind");
@@ -46,6 +47,53 @@ async fn f07_a_device_that_connects_elsewhere_ends_its_older_session() {
         nodes.deliver().await;
         assert!(closed(b, &second) && !closed(a, &third));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f07_news_of_an_older_session_end_no_newer_one_on_a_node_that_began_since() {
+    for (name, behind_ms, restarts) in
+        [("equal clocks", 0, true), ("a clock that is behind", 3_600_000, true), ("the same life", 3_600_000, false)]
+    {
+        let mut nodes = nodes(2);
+        nodes.nodes[0].env.now_ms.fetch_sub(behind_ms, Relaxed);
+        let before = nodes.nodes[0].enter_on("ada", "phone", "").await;
+        nodes.deliver().await;
+        let older = nodes.nodes[1].enter_on("ada", "phone", "").await;
+        nodes.settle().await;
+        let late = nodes.take(0);
+        if restarts {
+            nodes.restart(0, 2);
+        } else {
+            nodes.nodes[0].leave(&before);
+        }
+        let newer = nodes.nodes[0].enter_on("ada", "phone", "").await;
+        nodes.hear(0, late).await;
+        assert!(!closed(&nodes.nodes[0], &newer), "{name}");
+        assert_eq!(nodes.metric(0, "roost_router_sessions"), 1, "{name}");
+        // It heard of the older one only after its own began: neither is known to be the newer one, both live.
+        nodes.deliver().await;
+        assert!(!closed(&nodes.nodes[1], &older), "{name}");
+        // The next one ends both, wherever it is.
+        let last = nodes.nodes[1].enter_on("ada", "phone", "").await;
+        nodes.deliver().await;
+        assert!(closed(&nodes.nodes[0], &newer) && closed(&nodes.nodes[1], &older), "{name}");
+        assert!(!closed(&nodes.nodes[1], &last), "{name}");
+        assert_eq!((nodes.metric(0, "roost_router_sessions"), nodes.metric(1, "roost_router_sessions")), (0, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f07_of_two_sessions_that_begin_at_once_none_ends_the_other() {
+    let nodes = nodes(2);
+    let [a, b] = nodes.nodes.as_slice() else { panic!() };
+    nodes.beat().await;
+    let (first, second) = (a.enter_on("ada", "phone", "").await, b.enter_on("ada", "phone", "").await);
+    nodes.deliver().await;
+    assert!(!closed(a, &first) && !closed(b, &second), "at least one must live");
+    nodes.beat().await;
+    let third = a.enter_on("ada", "phone", "").await;
+    nodes.deliver().await;
+    assert!(closed(a, &first) && closed(b, &second) && !closed(a, &third));
 }
 
 fn watch(users: &[&str]) -> FrameBody {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roost_router::RouterConfig;
-use roost_storage::Store;
-use roost_storage::testkit::Op;
+use roost_storage::testkit::{Effect, Op};
+use roost_storage::{Store, StoreError};
 use roost_wire::{ConvId, FrameBody, pb};
 
 use super::{Nodes, nodes, nodes_with, seqs};
@@ -131,6 +131,68 @@ async fn overtaken(known: bool) {
 async fn f14_a_first_try_that_was_overtaken_by_its_resend_is_not_stored_again() {
     overtaken(true).await;
     overtaken(false).await;
+}
+
+/// Node A adds Eve, and gets no answer from the store. Meanwhile she leaves through node B, and much is said. The read
+/// of the log with the number `failing` fails then. Whether A could tell what became of it.
+async fn undone_while_in_doubt(failing: u64) -> bool {
+    let nodes = nodes_with(2, RouterConfig { recent_entries_max: 2, ..RouterConfig::default() });
+    let [a, b] = nodes.nodes.as_slice() else { panic!() };
+    let (ada, bob, eve) = (a.enter("ada").await, b.enter("bob").await, b.enter("eve").await);
+    nodes.deliver().await;
+    let conv = a.group(&ada, &["bob"]).await;
+    a.send(&ada, &conv, "before", "x").await;
+    nodes.deliver().await;
+    b.told(&eve);
+    let before = a.store.calls(Op::Append);
+    a.store.inject(Op::Append, 1, Effect::Hang);
+    let add = pb::Members { conv: conv.clone(), add: vec!["eve".into()], ..pb::Members::default() };
+    let rid = a.command(&ada, FrameBody::Members(add));
+    while a.store.calls(Op::Append) == before {
+        tokio::task::yield_now().await;
+    }
+    b.ask(&eve, FrameBody::Leave(pb::Leave { conv: conv.clone() })).await.expect("she is in");
+    for number in 0..5 {
+        b.send(&bob, &conv, &number.to_string(), "x").await;
+    }
+    a.store.inject(Op::Range, failing, Effect::Refuse(StoreError::Unavailable("cut".into())));
+    let answer = a.reply(&ada, rid).await;
+    nodes.pass(Duration::from_secs(3)).await;
+    nodes.deliver().await;
+    let log = loop {
+        let history = pb::History { conv: conv.clone(), after: Some(0), before: None, limit: 500 };
+        if let Ok(FrameBody::Page(page)) = a.ask(&ada, FrameBody::History(history)).await {
+            break page.entries;
+        }
+    };
+    let events = log.iter().filter(|entry| entry.body.as_ref().is_some_and(|body| body.event.is_some()));
+    assert_eq!((events.count(), log.len()), (2, 8), "{failing}: she came once, and left once");
+    let rows = b.pushes(&eve).into_iter().filter_map(|body| match body {
+        FrameBody::Changed(changed) => Some(changed.rows),
+        _ => None,
+    });
+    let news = rows.flatten().filter(|row| row.conv == conv && !row.left);
+    assert_eq!(news.count(), 0, "{failing}: who has left is not told late that she is in");
+    match answer {
+        Ok(FrameBody::Conversation(now)) => {
+            assert_eq!(now.members.len(), 2, "{failing}: she has left");
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.code, 502, "{failing}");
+            false
+        }
+        other => panic!("{failing}: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f08_a_change_in_doubt_is_found_behind_what_is_remembered_and_not_stored_again() {
+    let mut told = Vec::new();
+    for failing in 1..=8 {
+        told.push(undone_while_in_doubt(failing).await);
+    }
+    assert!(told.contains(&true) && told.contains(&false), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]
