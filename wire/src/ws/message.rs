@@ -146,16 +146,7 @@ impl Decoder {
     /// [`WsError`]: the connection is to be closed with its code; the decoder must not be used again. A compressed
     /// message is [`WsError::Deflate`]: nothing is here to inflate it.
     pub fn next<'a>(&'a mut self, input: &'a mut [u8], at: &mut usize) -> Result<Option<Event<'a>>, WsError> {
-        self.let_go();
-        loop {
-            match self.step(input, at)? {
-                Step::More => return Ok(None),
-                Step::Again => {}
-                Step::InPlace(opcode, range) => return event(opcode, &input[range]).map(Some),
-                Step::Copied(opcode) => return event(opcode, self.lend(opcode)).map(Some),
-                Step::CompressedInPlace(..) | Step::CompressedCopied(_) => return Err(WsError::Deflate),
-            }
-        }
+        self.next_event(input, at, None)
     }
 
     /// The same as [`Decoder::next`], for a connection that has agreed on permessage-deflate: compressed messages are
@@ -169,8 +160,17 @@ impl Decoder {
         at: &mut usize,
         inflater: &'a mut Inflater,
     ) -> Result<Option<Event<'a>>, WsError> {
-        self.let_go();
         inflater.forget();
+        self.next_event(input, at, Some(inflater))
+    }
+
+    fn next_event<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        at: &mut usize,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Option<Event<'a>>, WsError> {
+        self.let_go();
         let max = self.message_bytes_max as usize;
         loop {
             match self.step(input, at)? {
@@ -179,11 +179,11 @@ impl Decoder {
                 Step::InPlace(opcode, range) => return event(opcode, &input[range]).map(Some),
                 Step::Copied(opcode) => return event(opcode, self.lend(opcode)).map(Some),
                 Step::CompressedInPlace(kind, range) => {
-                    let payload = inflater.inflate(kind, &input[range], max)?;
+                    let payload = inflater.ok_or(WsError::Deflate)?.inflate(kind, &input[range], max)?;
                     return Ok(Some(Event::Message { kind, payload }));
                 }
                 Step::CompressedCopied(kind) => {
-                    let payload = inflater.inflate(kind, &self.take_message(), max)?;
+                    let payload = inflater.ok_or(WsError::Deflate)?.inflate(kind, &self.take_message(), max)?;
                     return Ok(Some(Event::Message { kind, payload }));
                 }
             }

@@ -14,9 +14,7 @@ const LATE: Duration = Duration::from_millis(600);
 #[tokio::test(start_paused = true)]
 async fn a_lost_parcel_is_doubted_after_a_while_and_one_that_is_late_is_not() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;
     a.send(&ada, &conv, "1", "x").await;
@@ -53,9 +51,7 @@ async fn a_lost_parcel_is_doubted_after_a_while_and_one_that_is_late_is_not() {
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_shows_that_the_last_parcel_was_lost() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;
     a.send(&ada, &conv, "1", "x").await;
@@ -77,9 +73,7 @@ async fn a_heartbeat_shows_that_the_last_parcel_was_lost() {
 #[tokio::test(start_paused = true)]
 async fn silence_is_doubted_once_and_its_end_shows_what_was_missed() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.beat().await;
     nodes.pass(Duration::from_secs(4)).await;
@@ -129,9 +123,7 @@ async fn a_node_that_starts_anew_leaves_a_doubt_and_its_old_parcels_count_no_mor
 #[tokio::test(start_paused = true)]
 async fn a_node_that_leaves_in_good_order_leaves_no_doubt() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;
     a.send(&ada, &conv, "1", "x").await;
@@ -157,9 +149,7 @@ async fn who_connects_while_something_is_lost_is_not_called_fresh() {
     use crate::harness::Got;
 
     let nodes = super::Nodes::over(&Arc::new(GatedStore::default()), 2, RouterConfig::default());
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;
     let sync = b.sync(&bob, "", 0).await.sync;

@@ -27,9 +27,7 @@ fn typing(conv: &str) -> FrameBody {
 
 /// Ada's group on the first node; Bob is on the second, where the group is in memory with him in it if `known`.
 async fn group(nodes: &Nodes, with: &[&str]) -> (Client, Client, String) {
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let eve = b.enter("eve").await;
     nodes.deliver().await;
     let mut members = vec!["eve"];
@@ -150,9 +148,7 @@ async fn who_joined_through_one_node_is_not_refused_by_another_that_heard_nothin
 #[tokio::test(start_paused = true)]
 async fn a_mark_above_the_head_as_one_node_knows_it_is_looked_at_again() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     a.send(&ada, &conv, "1", "x").await;
     b.page(&bob, &conv).await;
@@ -205,9 +201,7 @@ async fn members_and_head_that_are_read_together_belong_together() {
     use crate::gated::GatedStore;
 
     let nodes = Nodes::over(&Arc::new(GatedStore::default()), 2, RouterConfig::default());
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.group(&ada, &["bob"]).await;
     nodes.lose_all().await;
     // The second node reads the members; before it reads the end of the log, Bob is removed.

@@ -72,6 +72,14 @@ impl<S: Store> Nodes<S> {
         Self { nodes: (0..count).map(node).collect(), lying, config }
     }
 
+    /// The first two nodes, with Ada on one and Bob on the other, each known to both.
+    pub(crate) async fn ada_and_bob(&self) -> (&House<S, HandBus>, &House<S, HandBus>, Client, Client) {
+        let [a, b, ..] = self.nodes.as_slice() else { panic!("it takes two nodes") };
+        let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
+        self.deliver().await;
+        (a, b, ada, bob)
+    }
+
     /// Starts a node anew; its sessions are gone.
     pub(crate) fn restart(&mut self, place: usize, incarnation: u64) {
         let old = &self.nodes[place];

@@ -56,10 +56,7 @@ async fn doubled_and_disordered_parcels_are_pushed_in_order_and_once() {
     // In memory on the reading node, and not.
     for known in [false, true] {
         let nodes = nodes(2);
-        let [a, b] = nodes.nodes.as_slice() else { panic!() };
-        let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-        nodes.deliver().await;
-        nodes.deliver().await;
+        let (a, b, ada, bob) = nodes.ada_and_bob().await;
         let conv = a.direct(&ada, "bob").await.to_string();
         nodes.deliver().await;
         if known {
@@ -89,10 +86,7 @@ async fn doubled_and_disordered_parcels_are_pushed_in_order_and_once() {
 async fn what_a_lost_parcel_told_comes_with_the_next_one() {
     for known in [false, true] {
         let nodes = nodes(2);
-        let [a, b] = nodes.nodes.as_slice() else { panic!() };
-        let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-        nodes.deliver().await;
-        nodes.deliver().await;
+        let (a, b, ada, bob) = nodes.ada_and_bob().await;
         let conv = a.direct(&ada, "bob").await;
         a.send(&ada, &conv, "1", "x").await;
         nodes.deliver().await;
@@ -110,9 +104,7 @@ async fn what_a_lost_parcel_told_comes_with_the_next_one() {
 #[tokio::test(start_paused = true)]
 async fn a_parcel_behind_a_gap_that_cannot_be_read_yet_is_told_when_it_can() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     a.send(&ada, &conv, "1", "x").await;
     nodes.deliver().await;
@@ -133,9 +125,7 @@ async fn a_parcel_behind_a_gap_that_cannot_be_read_yet_is_told_when_it_can() {
 #[tokio::test(start_paused = true)]
 async fn what_was_read_before_its_parcel_came_is_pushed_by_the_parcel() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     a.send(&ada, &conv, "1", "x").await;
     nodes.settle().await;
@@ -150,9 +140,7 @@ async fn what_was_read_before_its_parcel_came_is_pushed_by_the_parcel() {
 #[tokio::test(start_paused = true)]
 async fn what_a_node_appends_above_a_parcel_that_is_still_to_come_shows_the_gap() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     a.send(&ada, &conv, "1", "x").await;
     a.settle().await;
@@ -170,10 +158,7 @@ async fn what_a_node_appends_above_a_parcel_that_is_still_to_come_shows_the_gap(
 async fn an_entry_of_unknown_outcome_is_told_to_the_other_nodes_once_it_is_found() {
     for reads_fail in [false, true] {
         let nodes = nodes(2);
-        let [a, b] = nodes.nodes.as_slice() else { panic!() };
-        let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-        nodes.deliver().await;
-        nodes.deliver().await;
+        let (a, b, ada, bob) = nodes.ada_and_bob().await;
         let conv = a.direct(&ada, "bob").await;
         a.send(&ada, &conv, "1", "x").await;
         nodes.deliver().await;
@@ -254,9 +239,7 @@ async fn a_large_group_reaches_members_on_every_node_and_nobody_who_left() {
 #[tokio::test(start_paused = true)]
 async fn rows_typing_and_receipts_reach_the_other_nodes() {
     let nodes = nodes(2);
-    let [a, b] = nodes.nodes.as_slice() else { panic!() };
-    let (ada, bob) = (a.enter("ada").await, b.enter("bob").await);
-    nodes.deliver().await;
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;
     let pushed = b.pushes(&bob);
