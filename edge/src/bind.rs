@@ -188,11 +188,13 @@ impl Running {
         H: HttpService,
     {
         let inner = self.handle.inner.clone();
+        let neighbours: Arc<[_]> = inner.inboxes.clone().into();
         let parts = drivers.into_iter().zip(&inner.inboxes).zip(&inner.metrics);
         for (number, ((driver, inbox), (shard_metrics, metrics))) in (0_u16..).zip(parts) {
             let setup = Setup {
                 config: ends.config.clone(),
                 inbox: inbox.clone(),
+                neighbours: neighbours.clone(),
                 upstream: ends.upstream.clone(),
                 http: ends.http.clone(),
                 shard_metrics: shard_metrics.clone(),

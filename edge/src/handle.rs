@@ -63,6 +63,14 @@ impl EdgeHandle {
         }
     }
 
+    /// Whether there is memory for more sessions: until it is told otherwise, there is. While there is not, upgrades get
+    /// 503 with `Retry-After` whatever the driver; sessions that are there go on, and so do HTTP requests.
+    pub fn admit(&self, admitting: bool) {
+        for inbox in &self.inner.inboxes {
+            inbox.admit(admitting);
+        }
+    }
+
     /// Stops accepting, closes every session with 1001, and ends the threads; what does not flush within a second is
     /// cut off.
     pub fn stop(&self) {

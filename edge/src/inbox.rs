@@ -32,6 +32,8 @@ pub(crate) enum Item<C> {
 pub(crate) enum Order {
     /// See [`crate::EdgeHandle::drain`].
     Drain { reason: String, window: Duration, deadline: Duration, seed: u64 },
+    /// See [`crate::EdgeHandle::admit`].
+    Admit(bool),
     /// See [`crate::EdgeHandle::stop`].
     Stop,
 }
@@ -75,6 +77,11 @@ impl<C: Send + 'static> Inbox<C> {
     /// See [`crate::EdgeHandle::drain`]. The slots of the sessions are drawn from `seed`.
     pub fn drain(&self, reason: &str, window: Duration, deadline: Duration, seed: u64) {
         self.mailbox.post([Item::Order(Order::Drain { reason: reason.into(), window, deadline, seed })]);
+    }
+
+    /// See [`crate::EdgeHandle::admit`].
+    pub fn admit(&self, admitting: bool) {
+        self.mailbox.post([Item::Order(Order::Admit(admitting))]);
     }
 
     /// See [`crate::EdgeHandle::stop`].

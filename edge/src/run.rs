@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roost_edge_core::driver::{Driver, Sink};
-use roost_edge_core::{Effect, End, Shard, ShardConfig, ShardMetrics};
+use roost_edge_core::{Effect, End, Shard, ShardConfig, ShardMetrics, bench_topic};
 use roost_wire::CloseCode;
-use roost_wire::link::{SessionKey, Up};
+use roost_wire::link::{Audience, Down, Envelope, SessionKey, Up};
 use roost_wire::ws::handshake;
 
 use crate::bridge::Link;
@@ -38,6 +38,7 @@ pub struct ShardLoop<D: Driver, U, H> {
     driver: D,
     side: Side<D::Conn>,
     inbox: Inbox<D::Conn>,
+    neighbours: Arc<[Inbox<D::Conn>]>,
     /// Taken from the mailbox and not done yet.
     items: VecDeque<Item<D::Conn>>,
     ups: Vec<Up>,
@@ -57,6 +58,9 @@ pub struct Setup<C, U, H> {
     pub config: Arc<ShardConfig>,
     /// How others reach it.
     pub inbox: Inbox<C>,
+    /// How it reaches every shard of the node, itself too, with what is said on
+    /// [`BROADCAST_PATH`](roost_edge_core::config::BROADCAST_PATH).
+    pub neighbours: Arc<[Inbox<C>]>,
     /// Where its commands go.
     pub upstream: Arc<U>,
     /// Who serves other HTTP requests.
@@ -147,7 +151,7 @@ impl<C> Sink for Side<C> {
 impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
     /// Joins `driver` and a new shard with the number `shard`; everybody else reaches them through `inbox`.
     pub fn new(driver: D, shard: u16, setup: Setup<D::Conn, U, H>) -> Self {
-        let Setup { config, inbox, upstream, http, shard_metrics, metrics } = setup;
+        let Setup { config, inbox, neighbours, upstream, http, shard_metrics, metrics } = setup;
         let now = driver.now();
         let shard = Shard::new(config, shard, shard_metrics, now, driver.unix_ms());
         let side = Side {
@@ -161,7 +165,20 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         };
         let (items, ups) = (VecDeque::new(), Vec::new());
         let wall_clock_at = now + WALL_CLOCK_EVERY;
-        Self { driver, side, inbox, items, ups, upstream, http, metrics, wall_clock_at, more: false, stop_at: None }
+        Self {
+            driver,
+            side,
+            inbox,
+            neighbours,
+            items,
+            ups,
+            upstream,
+            http,
+            metrics,
+            wall_clock_at,
+            more: false,
+            stop_at: None,
+        }
     }
 
     /// Sleeps until there is something to do, then does it, within budgets.
@@ -223,6 +240,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
                 Some(Item::Order(Order::Drain { reason, window, deadline, seed })) => {
                     self.side.shard.drain(&reason, window, deadline, Vec::new(), self.side.now, seed);
                 }
+                Some(Item::Order(Order::Admit(admitting))) => self.side.shard.admit(admitting),
                 Some(Item::Order(Order::Stop)) => self.stop(),
                 None => break,
             }
@@ -258,6 +276,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         while let Some(effect) = self.side.shard.poll_effect() {
             match effect {
                 Effect::Up(up) => self.ups.push(up),
+                Effect::Broadcast(envelope) => self.broadcast(&envelope),
                 Effect::Write(key) => self.write(key),
                 Effect::Pause(key) => self.driver.pause(key),
                 Effect::Resume(key) => self.driver.resume(key),
@@ -281,6 +300,14 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
         }
         while let Some(key) = self.side.over.pop() {
             self.side.unlink(key);
+        }
+    }
+
+    /// Hands what was said to everybody to every shard.
+    fn broadcast(&self, envelope: &Arc<Envelope>) {
+        for inbox in self.neighbours.iter() {
+            let audience = Audience::Topic { topic: bench_topic(), except: None };
+            inbox.post(&mut vec![Down::Deliver { envelope: envelope.clone(), audience }]);
         }
     }
 

@@ -221,6 +221,15 @@ impl Envelope {
         Arc::new(Self { lane, frame, messages, compressed })
     }
 
+    /// A WebSocket message that is no push: complete, uncompressed, the same in every encoding.
+    #[must_use]
+    pub fn plain(lane: Lane, message: &Bytes) -> Arc<Self> {
+        let messages =
+            [const { OnceLock::new() }; Encoding::ALL.len()].map(|_: OnceLock<Bytes>| message.clone().into());
+        let compressed = [const { OnceLock::new() }; Encoding::ALL.len()];
+        Arc::new(Self { lane, frame: Frame::default(), messages, compressed })
+    }
+
     /// Its lane.
     #[must_use]
     pub const fn lane(&self) -> Lane {

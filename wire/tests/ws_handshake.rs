@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use proptest::prelude::*;
 use roost_wire::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 use roost_wire::ws::handshake::{
-    HeadError, Request, ResponseError, Upgrade, key_from, parse_request, parse_response, refusal, write_accept,
-    write_accept_deflate, write_request,
+    HeadError, Request, ResponseError, Upgrade, key_from, parse_request, parse_response, refusal, refusal_for_now,
+    write_accept, write_accept_deflate, write_request,
 };
 
 /// The key of RFC 6455 §1.3.
@@ -216,6 +216,7 @@ fn refusals_are_whole_responses() {
         (HeadError::Malformed("field").response(), "HTTP/1.1 400 Bad Request", ""),
         (HeadError::Version.response(), "HTTP/1.1 426 Upgrade Required", "Sec-WebSocket-Version: 13\r\n"),
         (refusal(403, "origin not allowed"), "HTTP/1.1 403 Forbidden", ""),
+        (refusal_for_now(503, 7, "full"), "HTTP/1.1 503 Service Unavailable", "Retry-After: 7"),
         (refusal(418, "no phrase of ours"), "HTTP/1.1 418 ", ""),
     ] {
         let text = std::str::from_utf8(&response).unwrap();

@@ -6,6 +6,8 @@ use roost_wire::limits;
 
 /// Path of upgrades whose messages are sent back, if [`ShardConfig::bench_paths`] is set.
 pub const ECHO_PATH: &str = "/echo";
+/// Path of upgrades whose messages go to everybody on that path, if [`ShardConfig::bench_paths`] is set.
+pub const BROADCAST_PATH: &str = "/broadcast";
 
 /// Settings of a shard; all shards of a node have the same. The default is what `roost_wire::limits` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +20,8 @@ pub struct ShardConfig {
     pub origins: OriginPolicy,
     /// Whether to agree on permessage-deflate (RFC 7692) with clients that offer it.
     pub compression: bool,
-    /// Whether [`ECHO_PATH`] is there: for conformance tests and benchmarks only. Anybody may use it, at any rate.
+    /// Whether [`ECHO_PATH`] and [`BROADCAST_PATH`] are there: for conformance tests and benchmarks only. Anybody may
+    /// use them, at any rate.
     pub bench_paths: bool,
     /// Connections this shard holds; above it a connection is refused.
     pub connections_max: usize,

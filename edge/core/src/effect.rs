@@ -1,15 +1,19 @@
 //! What a shard asks of its driver, and what a driver tells besides bytes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use roost_wire::link::{SessionKey, Up};
+use roost_wire::link::{Envelope, SessionKey, Up};
 
 /// Something the driver is to do. Effects are to be obeyed in the order in which they are polled.
 #[derive(Debug)]
 pub enum Effect {
     /// A command for the router.
     Up(Up),
+    /// A message of [`crate::config::BROADCAST_PATH`]: to be delivered to [`bench_topic`](crate::bench_topic) on every
+    /// shard, this one too.
+    Broadcast(Arc<Envelope>),
     /// Bytes wait in [`crate::Shard::outbound`]: write them. At most one per session between two drains of effects.
     Write(SessionKey),
     /// Stop reading from the connection.

@@ -34,4 +34,4 @@ pub use config::{ConfigError, OriginPolicy, ShardConfig};
 pub use effect::{Effect, End, HttpDown};
 pub use metrics::{ShardMetrics, ShardSnapshot};
 pub use outbound::Outbound;
-pub use shard::{Memory, Shard};
+pub use shard::{Memory, Shard, bench_topic};

@@ -73,6 +73,8 @@ counters! {
     connections_closed,
     /// Connections refused because the shard was full.
     refused_full,
+    /// Upgrades refused with 503: the node has no memory for more.
+    refused_memory,
     /// Requests refused with 408: the head did not come in time.
     refused_head_late,
     /// Requests refused with 431: the head is too large.

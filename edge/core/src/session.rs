@@ -101,8 +101,17 @@ pub(crate) enum Phase {
     Authorizing,
     /// The router accepted it.
     Live(UserId),
-    /// The router knows nothing of it: what comes is sent back.
+    /// The router knows nothing of it: what comes is no frame.
+    Bench(BenchPath),
+}
+
+/// What becomes of the messages of a session that is there to be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BenchPath {
+    /// They are sent back.
     Echo,
+    /// They go to everybody who came by this path, the sender too.
+    Broadcast,
 }
 
 /// What CONNECT is handed on with.
@@ -173,7 +182,7 @@ impl Connection {
             Stage::Session(session) => {
                 let due = match session.phase {
                     Phase::AwaitConnect(_) | Phase::Authorizing => self.until,
-                    Phase::Live(_) | Phase::Echo => self.until.min(self.stalled(times)).min(self.silent(times)),
+                    Phase::Live(_) | Phase::Bench(_) => self.until.min(self.stalled(times)).min(self.silent(times)),
                 };
                 due.min(session.throttled_until).min(self.message_late())
             }
@@ -223,17 +232,20 @@ impl Session {
         }
     }
 
-    /// One whose messages are sent back.
-    pub(crate) fn echo(config: &ShardConfig, deflate: Option<Deflate>, caller: Caller) -> Self {
+    /// One that is there to be measured.
+    pub(crate) fn bench(config: &ShardConfig, path: BenchPath, deflate: Option<Deflate>, caller: Caller) -> Self {
         Self {
             decoder: decoder(deflate, ECHO_MESSAGE_BYTES_MAX),
-            phase: Phase::Echo,
+            phase: Phase::Bench(path),
             ..Self::new(config, Encoding::Json, deflate, caller)
         }
     }
 
-    pub(crate) fn is_echo(&self) -> bool {
-        matches!(self.phase, Phase::Echo)
+    pub(crate) fn bench_path(&self) -> Option<BenchPath> {
+        match self.phase {
+            Phase::Bench(path) => Some(path),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_throttled(&self) -> bool {

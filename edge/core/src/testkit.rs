@@ -208,6 +208,7 @@ impl Rig {
             Effect::Up(Up::Connect { rid, .. }) => format!("connect {rid}"),
             Effect::Up(Up::Command { rid, body, .. }) => format!("{} {rid}", body.name()),
             Effect::Up(Up::Gone { user, .. }) => format!("gone {user}"),
+            Effect::Broadcast(_) => "broadcast".into(),
             Effect::Write(_) => "write".into(),
             Effect::Pause(_) => "pause".into(),
             Effect::Resume(_) => "resume".into(),

@@ -152,6 +152,7 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (CONNECTIONS_OPENED, None, |shard| shard.connections_opened),
     (CONNECTIONS_CLOSED, None, |shard| shard.connections_closed),
     (REFUSED, reason("full"), |shard| shard.refused_full),
+    (REFUSED, reason("memory"), |shard| shard.refused_memory),
     (REFUSED, reason("head_late"), |shard| shard.refused_head_late),
     (REFUSED, reason("head_large"), |shard| shard.refused_head_large),
     (REFUSED, reason("head_malformed"), |shard| shard.refused_head_malformed),

@@ -112,6 +112,7 @@ impl Rig {
         let setup = Setup {
             config: Arc::new(ShardConfig::default()),
             inbox: inbox.clone(),
+            neighbours: Arc::new([]),
             upstream: Arc::new(Nobody),
             http: Arc::new(Nobody),
             shard_metrics: metrics.clone(),

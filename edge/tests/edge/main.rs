@@ -1,5 +1,6 @@
 //! The edge with real sockets, and a router of a few lines behind it.
 
+mod bench_paths;
 mod hostile;
 mod http;
 mod lifecycle;

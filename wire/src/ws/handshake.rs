@@ -194,6 +194,12 @@ pub fn refusal(status: u16, reason: &str) -> BytesMut {
     response(status, "", reason)
 }
 
+/// The same for who may come back in `after_s` seconds (`Retry-After`, RFC 9110 §10.2.3).
+#[must_use]
+pub fn refusal_for_now(status: u16, after_s: u32, reason: &str) -> BytesMut {
+    response(status, &format!("Retry-After: {after_s}\r\n"), reason)
+}
+
 /// What a server's `101` says.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Response<'a> {

@@ -236,7 +236,7 @@ impl Shard {
             Some(Phase::Authorizing) => {}
             // Told twice: the session is what it is.
             Some(Phase::Live(_)) => return,
-            Some(Phase::AwaitConnect(_) | Phase::Echo) | None => {
+            Some(Phase::AwaitConnect(_) | Phase::Bench(_)) | None => {
                 self.gone(key, user);
                 return;
             }
@@ -293,9 +293,12 @@ impl Shard {
     }
 
     fn join(&mut self, key: SessionKey, topic: &ConvId) {
-        if !matches!(self.phase(key), Some(Phase::Live(_))) {
-            return;
+        if matches!(self.phase(key), Some(Phase::Live(_))) {
+            self.enter(key, topic);
         }
+    }
+
+    pub(super) fn enter(&mut self, key: SessionKey, topic: &ConvId) {
         let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
         let joined = session.joined.get_or_insert_default();
         if self.topics.join(key.slot(), joined, topic) {

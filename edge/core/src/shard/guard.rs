@@ -101,7 +101,7 @@ impl Shard {
         let now_us = self.clock.us(self.now);
         let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return Break(()) };
         // There to be measured.
-        if session.is_echo() {
+        if session.bench_path().is_some() {
             return Continue(());
         }
         if session.frames.spend(rate, now_us, frames as u64) > u64::from(FLOOD_DEBT_MS) * 1000 {

@@ -5,13 +5,19 @@ use roost_wire::Encoding;
 use roost_wire::limits::HEAD_BYTES_MAX;
 use roost_wire::link::SessionKey;
 use roost_wire::ws::Deflate;
-use roost_wire::ws::handshake::{HeadError, Request, Upgrade, parse_request, refusal, write_accept_deflate};
+use roost_wire::ws::handshake::{
+    HeadError, Request, Upgrade, parse_request, refusal, refusal_for_now, write_accept_deflate,
+};
 
 use super::Shard;
 use crate::clock::NEVER;
-use crate::config::ECHO_PATH;
-use crate::session::{Caller, Closing, Http, Session, Stage};
+use crate::config::{BROADCAST_PATH, ECHO_PATH};
+use crate::session::{BenchPath, Caller, Closing, Http, Session, Stage};
 use crate::{Effect, HttpDown, ShardMetrics};
+
+/// Seconds after which somebody who found no memory may come back: the first of them, and over how many they are spread.
+const RETRY_AFTER_S: u32 = 5;
+const RETRY_SPREAD_S: u32 = 16;
 
 /// What to do with a connection after a look at its first bytes.
 enum Verdict {
@@ -29,8 +35,16 @@ enum Verdict {
 struct Terms {
     deflate: Option<Deflate>,
     bearer: Option<Box<str>>,
-    /// `None`: no session, what comes is sent back.
-    encoding: Option<Encoding>,
+    speaks: Speaks,
+}
+
+/// What the messages of a WebSocket are.
+#[derive(Clone, Copy)]
+enum Speaks {
+    /// Frames of Roost.
+    Roost(Encoding),
+    /// Nothing we read.
+    Nothing(BenchPath),
 }
 
 impl Shard {
@@ -64,7 +78,7 @@ impl Shard {
 
     /// Judges and obeys. The verdict returned is `More`, or done with.
     fn judge_and_go(&mut self, key: SessionKey, bytes: &mut [u8]) -> Verdict {
-        match self.judge(bytes) {
+        match self.judge(key, bytes) {
             Verdict::More => return Verdict::More,
             Verdict::Http => self.open_http(key, bytes),
             Verdict::Refuse(response, count) => {
@@ -79,7 +93,7 @@ impl Shard {
         Verdict::Http
     }
 
-    fn judge(&self, bytes: &[u8]) -> Verdict {
+    fn judge(&self, key: SessionKey, bytes: &[u8]) -> Verdict {
         let (request, head_bytes) = match parse_request(bytes) {
             Ok(None) => return Verdict::More,
             Ok(Some(found)) => found,
@@ -91,40 +105,52 @@ impl Shard {
                 return Verdict::Refuse(error.response(), count);
             }
         };
-        let (upgrade, echo) = match request {
-            Request::Upgrade(upgrade) if upgrade.path == self.config.ws_path => (upgrade, false),
-            Request::Upgrade(upgrade) if self.config.bench_paths && upgrade.path == ECHO_PATH => (upgrade, true),
+        let (upgrade, bench) = match request {
+            Request::Upgrade(upgrade) if upgrade.path == self.config.ws_path => (upgrade, None),
+            Request::Upgrade(upgrade) if self.config.bench_paths => match upgrade.path {
+                ECHO_PATH => (upgrade, Some(BenchPath::Echo)),
+                BROADCAST_PATH => (upgrade, Some(BenchPath::Broadcast)),
+                _ => return Verdict::Http,
+            },
             _ => return Verdict::Http,
         };
         if !self.config.origins.admits(upgrade.origin, upgrade.host) {
             let response = refusal(403, "pages of this origin may not open a session");
             return Verdict::Refuse(response, ShardMetrics::refused_origin);
         }
-        let protocol = if echo { None } else { choose_protocol(&upgrade) };
-        let deflate = upgrade.deflate.filter(|_| self.config.compression);
+        if !self.admitting {
+            return Verdict::Refuse(no_memory(key), ShardMetrics::refused_memory);
+        }
+        let protocol = if bench.is_some() { None } else { choose_protocol(&upgrade) };
+        // What one says to all is compressed with frames in mind: text or binary follows from the encoding.
+        let may_deflate = self.config.compression && bench != Some(BenchPath::Broadcast);
+        let deflate = upgrade.deflate.filter(|_| may_deflate);
         let mut accept = BytesMut::with_capacity(256);
         write_accept_deflate(upgrade.key, protocol.map(Encoding::subprotocol), deflate, &mut accept);
         let bearer = upgrade.bearer.map(Box::from);
-        let encoding = (!echo).then_some(protocol.unwrap_or(Encoding::Json));
-        Verdict::Upgrade { head_bytes, accept, terms: Terms { deflate, bearer, encoding } }
+        let speaks = bench.map_or_else(|| Speaks::Roost(protocol.unwrap_or(Encoding::Json)), Speaks::Nothing);
+        Verdict::Upgrade { head_bytes, accept, terms: Terms { deflate, bearer, speaks } }
     }
 
     fn upgrade(&mut self, key: SessionKey, accept: BytesMut, terms: Terms) {
         let until = self.clock.tick_after(self.now, self.config.connect_within);
-        let Terms { deflate, bearer, encoding } = terms;
+        let Terms { deflate, bearer, speaks } = terms;
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Head(head) = &conn.stage else { return };
         let caller = Caller { peer: head.peer, bearer };
-        (conn.stage, conn.until) = match encoding {
-            Some(encoding) => (Stage::Session(Session::new(&self.config, encoding, deflate, caller)), until),
-            None => (Stage::Session(Session::echo(&self.config, deflate, caller)), NEVER),
+        (conn.stage, conn.until) = match speaks {
+            Speaks::Roost(encoding) => (Stage::Session(Session::new(&self.config, encoding, deflate, caller)), until),
+            Speaks::Nothing(path) => (Stage::Session(Session::bench(&self.config, path, deflate, caller)), NEVER),
         };
         self.metrics.upgrades(1);
         self.metrics.upgrades_deflate(deflate.is_some().into());
         self.queue(key, accept.freeze());
-        match encoding {
-            Some(encoding) => self.queue(key, self.stock.hello(encoding)),
-            None => self.known(key),
+        match speaks {
+            Speaks::Roost(encoding) => self.queue(key, self.stock.hello(encoding)),
+            Speaks::Nothing(path) => {
+                self.known(key);
+                self.begin_bench(key, path);
+            }
         }
     }
 
@@ -197,6 +223,12 @@ impl Shard {
             }
         }
     }
+}
+
+/// Who is refused together comes back spread over some seconds: slots and their generations differ.
+fn no_memory(key: SessionKey) -> BytesMut {
+    let after_s = RETRY_AFTER_S + key.slot().wrapping_add(key.generation()) % RETRY_SPREAD_S;
+    refusal_for_now(503, after_s, "no memory for more sessions")
 }
 
 /// The first of the client's sub-protocols that is ours. `None`: it gets JSON, and no sub-protocol is named (RFC 6455

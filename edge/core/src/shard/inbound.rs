@@ -122,7 +122,7 @@ impl Shard {
         mut inflater: Option<&mut Inflater>,
     ) -> Result<bool, WsError> {
         let Some(session) = self.slots.get(key).and_then(Connection::session) else { return Ok(false) };
-        let (encoding, echo, mut completed) = (session.encoding, session.is_echo(), false);
+        let (encoding, bench, mut completed) = (session.encoding, session.bench_path(), false);
         loop {
             let event = match &mut inflater {
                 Some(inflater) => decoder.next_inflating(bytes, at, inflater)?,
@@ -130,9 +130,9 @@ impl Shard {
             };
             let Some(event) = event else { return Ok(completed) };
             completed |= matches!(event, Event::Message { .. });
-            let mut flow = match event {
-                Event::Message { kind, payload } if echo => self.echo(key, kind, payload),
-                event => self.event(key, encoding, &event),
+            let mut flow = match (event, bench) {
+                (Event::Message { kind, payload }, Some(path)) => self.bench_message(key, path, kind, payload),
+                (event, _) => self.event(key, encoding, &event),
             };
             let inflated = inflater.as_ref().map_or(0, |inflater| inflater.message().len());
             if inflated > 0 && flow.is_continue() {
@@ -226,7 +226,7 @@ impl Shard {
             Phase::Authorizing => Standing::Authorizing,
             Phase::Live(user) => Standing::Live(user.clone()),
             // Its messages are no frames.
-            Phase::Echo => return Break(()),
+            Phase::Bench(_) => return Break(()),
         };
         match (standing, class(&body), body) {
             (_, Class::FromServer, _) => self.bad(key, rid, ErrorCode::UnknownCommand, "only servers send this"),

@@ -6,7 +6,7 @@ use roost_wire::link::SessionKey;
 use super::Shard;
 use crate::clock::NEVER;
 use crate::policy;
-use crate::session::{Connection, Phase, Stage};
+use crate::session::{BenchPath, Connection, Phase, Stage};
 
 /// Shards up to this many slots are checked as a whole.
 const SLOTS_CHECKED: usize = 16;
@@ -62,7 +62,8 @@ impl Shard {
             Stage::Session(session) => {
                 let (config, live) = (&self.config, matches!(session.phase, Phase::Live(_)));
                 assert!(live || !session.behind, "{key:?}: only live sessions can be behind");
-                assert!(live || session.joined.is_none(), "{key:?}: only live sessions join topics");
+                let may_join = live || session.bench_path() == Some(BenchPath::Broadcast);
+                assert!(may_join || session.joined.is_none(), "{key:?}: only live sessions join topics");
                 assert!(live || session.commands_in_flight == 0, "{key:?}: only live sessions command");
                 assert!(
                     !session.behind || !policy::is_drained(config, outbound),

@@ -4,16 +4,16 @@
 //! - `inbound`: frames of clients, as far as the edge answers them or hands them up;
 //! - `downs`: what the router sends, in its order; fan-out in slices;
 //! - `outgoing`: what is queued to connections, and what happens when it is not read;
-//! - `compression`: permessage-deflate, by state that is lent; `echo`: the path for tests and benchmarks;
+//! - `compression`: permessage-deflate, by state that is lent; `bench`: the paths for tests and benchmarks;
 //! - `guard`: what strangers and floods may cost the others;
 //! - `closing`: how connections end;
 //! - `timers`: deadlines; `walks`: what concerns every session: doubt, drain, stop;
 //! - `invariants`: what holds between inputs, checked in debug builds.
 
+mod bench;
 mod closing;
 mod compression;
 mod downs;
-mod echo;
 mod guard;
 mod head;
 mod inbound;
@@ -40,6 +40,7 @@ use crate::slab::Slab;
 use crate::topics::Topics;
 use crate::wheel::Wheel;
 use crate::{Effect, End, HttpDown, Outbound, ShardConfig, ShardMetrics};
+pub use bench::bench_topic;
 use compression::Codec;
 use downs::Fanout;
 use guard::Strangers;
@@ -66,6 +67,8 @@ pub struct Shard {
     topics: Topics,
     fanout: Fanout,
     walks: Walks,
+    /// Whether upgrades are answered with 101; see [`Shard::admit`].
+    admitting: bool,
     live_sessions: usize,
     effects: VecDeque<Effect>,
 }
@@ -102,6 +105,7 @@ impl Shard {
             topics: Topics::default(),
             fanout: Fanout::default(),
             walks: Walks::default(),
+            admitting: true,
             live_sessions: 0,
             effects: VecDeque::new(),
             config,
@@ -246,6 +250,12 @@ impl Shard {
     ) {
         self.at(now);
         self.begin_drain(reason, window, deadline, urls, seed);
+    }
+
+    /// Whether there is memory for more sessions. While there is not, upgrades get 503 with `Retry-After`; sessions
+    /// that are here and requests for the HTTP service go on.
+    pub fn admit(&mut self, admitting: bool) {
+        self.admitting = admitting;
     }
 
     /// Closes every connection, sessions with `code`, and takes no more: the shard is to end. It is empty once

@@ -9,7 +9,7 @@ use roost_wire::{CloseCode, Encoding, FrameBody};
 
 use super::Shard;
 use crate::policy::{self, Step};
-use crate::session::{Closing, Connection, Phase, Stage};
+use crate::session::{BenchPath, Closing, Connection, Phase, Stage};
 use crate::{Effect, ShardConfig};
 
 /// Frames that never differ, built once per encoding.
@@ -109,7 +109,7 @@ impl Shard {
     pub(super) fn deliver(&mut self, key: SessionKey, envelope: &Envelope, tally: &mut Tally) {
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Session(session) = &mut conn.stage else { return };
-        if !matches!(session.phase, Phase::Live(_)) {
+        if !matches!(session.phase, Phase::Live(_) | Phase::Bench(BenchPath::Broadcast)) {
             return;
         }
         let message = self.codec.push(session, envelope);

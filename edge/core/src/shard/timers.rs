@@ -63,8 +63,10 @@ impl Shard {
                     Phase::Live(_) if conn.until <= self.tick => CloseCode::TokenExpired,
                     _ if conn.message_late() <= self.tick => CloseCode::MessageLate,
                     Phase::AwaitConnect(_) | Phase::Authorizing => return,
-                    Phase::Live(_) | Phase::Echo if conn.stalled(&self.times) <= self.tick => CloseCode::SlowConsumer,
-                    Phase::Live(_) | Phase::Echo => CloseCode::HeartbeatMissed,
+                    Phase::Live(_) | Phase::Bench(_) if conn.stalled(&self.times) <= self.tick => {
+                        CloseCode::SlowConsumer
+                    }
+                    Phase::Live(_) | Phase::Bench(_) => CloseCode::HeartbeatMissed,
                 };
                 self.close(key, code);
             }

@@ -259,3 +259,32 @@ fn a_full_shard_takes_no_more() {
     rig.open();
     assert_eq!((rig.counted().refused_full, rig.shard.connections()), (1, 2));
 }
+
+#[test]
+fn without_memory_upgrades_are_told_when_to_come_back_and_sessions_go_on() {
+    let mut rig = Rig::new(ShardConfig::default());
+    let here = rig.live();
+    rig.read(here);
+    rig.shard.admit(false);
+    let mut seconds = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        let key = rig.open();
+        rig.receive(key, &upgrade(""));
+        let answer = String::from_utf8(rig.read_bytes(key)).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: "), "{answer}");
+        let after_s: u32 = answer.lines().nth(1).unwrap()[13..].parse().unwrap();
+        assert!((5..=20).contains(&after_s), "{answer}");
+        seconds.insert(after_s);
+    }
+    assert!(seconds.len() > 10, "they come back together: {seconds:?}");
+    assert_eq!((rig.counted().refused_memory, rig.counted().upgrades), (40, 1));
+    rig.receive(here, &text(r#"{"ping":{}}"#));
+    assert_eq!(rig.read(here), [r#"{"pong":{}}"#]);
+    let request = rig.open();
+    rig.receive(request, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(rig.counted().http_opened, 1, "requests are served");
+    rig.shard.admit(true);
+    let key = rig.open();
+    rig.receive(key, &upgrade(""));
+    assert_eq!(first_line(&rig.read_bytes(key)), "HTTP/1.1 101 Switching Protocols");
+}

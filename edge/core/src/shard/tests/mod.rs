@@ -1,10 +1,10 @@
 //! Tests of the shard as a whole: no sockets, no real time.
 
+mod bench;
 mod bursts;
 mod commands;
 mod compression;
 mod drain;
-mod echo;
 mod fanout;
 mod guard;
 mod handshake;

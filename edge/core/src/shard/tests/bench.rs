@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use roost_wire::limits::ECHO_MESSAGE_BYTES_MAX;
-use roost_wire::link::SessionKey;
+use roost_wire::link::{Audience, Down, SessionKey};
 use roost_wire::ws::{Header, MessageKind, OpCode, Side};
 
-use crate::ShardConfig;
 use crate::testkit::{Rig, control, message, text, upgrade_at};
+use crate::{Effect, ShardConfig, bench_topic};
 
 fn echo(rig: &mut Rig, more: &str) -> SessionKey {
     let key = rig.open();
@@ -121,4 +121,53 @@ fn who_breaks_the_rules_is_told_and_ended_by_us_at_once() {
     rig.receive(key, &[0xf1, 0x80, 0, 0, 0, 0]);
     assert_eq!(rig.read(key), ["close 1002 protocol error"]);
     assert_eq!(rig.effect_names().last().map(String::as_str), Some("close"));
+}
+
+fn at_broadcast(rig: &mut Rig) -> SessionKey {
+    let key = rig.open();
+    rig.receive(key, &upgrade_at("/broadcast", "Sec-WebSocket-Extensions: permessage-deflate\r\n"));
+    let answer = String::from_utf8(rig.read_bytes(key)).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 ") && !answer.contains("deflate"), "{answer}");
+    rig.effects();
+    key
+}
+
+/// Plays the loop of a node with this shard alone.
+fn hand_round(rig: &mut Rig) {
+    for effect in rig.effects() {
+        if let Effect::Broadcast(envelope) = effect {
+            rig.down(Down::Deliver { envelope, audience: Audience::Topic { topic: bench_topic(), except: None } });
+        }
+    }
+}
+
+#[test]
+fn what_is_said_to_everybody_reaches_who_is_there_and_nobody_else() {
+    let mut rig = with_echo();
+    let (ada, bob, left) = (at_broadcast(&mut rig), at_broadcast(&mut rig), at_broadcast(&mut rig));
+    let (echo, live) = (echo(&mut rig, ""), rig.live());
+    rig.receive(left, &control(8, &[0x03, 0xe8]));
+    rig.read(live);
+    rig.receive(ada, &text("hello"));
+    rig.receive(bob, &message(MessageKind::Binary, b"\x00\xff"));
+    hand_round(&mut rig);
+    for key in [ada, bob] {
+        let bytes = rig.read_bytes(key);
+        assert_eq!(bytes, [&b"\x81\x05hello"[..], b"\x82\x02\x00\xff"].concat());
+    }
+    assert!(rig.read(echo).is_empty() && rig.read(live).is_empty());
+    assert_eq!(rig.read(left), ["close 1000 "]);
+}
+
+#[test]
+fn who_reads_nothing_of_what_everybody_hears_is_held_to_its_queue() {
+    let mut rig = with_echo();
+    let (ada, bob) = (at_broadcast(&mut rig), at_broadcast(&mut rig));
+    for _ in 0..1000 {
+        rig.receive(ada, &message(MessageKind::Binary, &[7; 1000]));
+        hand_round(&mut rig);
+        assert_eq!(rig.read_bytes(ada).len(), 1004);
+    }
+    let max = ShardConfig::default().outbound_bytes_max;
+    assert!(rig.queued_bytes(bob) <= max && rig.queued_bytes(bob) > max / 4, "{}", rig.queued_bytes(bob));
 }
