@@ -3,3 +3,4 @@
 
 pub mod crowd;
 pub mod frames;
+pub mod peer;

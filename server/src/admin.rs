@@ -60,9 +60,11 @@ pub(crate) fn service(admin: Admin) -> Router {
 async fn ready(State(admin): State<Admin>) -> Response {
     let phase = admin.phase.name();
     let store = admin.sources.store_failure();
-    let well = phase == "ready" && store.is_none();
+    let room = admin.sources.memory.is_open();
+    let well = phase == "ready" && store.is_none() && room;
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": well, "phase": phase, "store": store.as_deref().unwrap_or("ok") }))).into_response()
+    let (store, memory) = (store.as_deref().unwrap_or("ok"), if room { "ok" } else { "nearly full" });
+    (status, Json(json!({ "ready": well, "phase": phase, "store": store, "memory": memory }))).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

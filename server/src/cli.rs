@@ -70,11 +70,16 @@ struct ServeArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Layer,
+    /// Where /proc and /sys are, for tests
+    #[arg(long, value_name = "DIR", hide = true)]
+    system_root: Option<PathBuf>,
 }
 
 impl ServeArgs {
     fn load(self) -> Result<Config, ConfigError> {
-        Config::load(self.settings, self.config.as_deref())
+        let mut config = Config::load(self.settings, self.config.as_deref())?;
+        config.system_root = self.system_root.unwrap_or(config.system_root);
+        Ok(config)
     }
 }
 

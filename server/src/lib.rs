@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod admission;
 pub mod chat;
 pub mod cli;
 mod commands;
@@ -20,4 +21,5 @@ mod http;
 mod lifecycle;
 mod metrics;
 mod serve;
+mod system;
 mod telemetry;

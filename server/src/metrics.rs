@@ -9,6 +9,7 @@ use roost_router::metrics as router;
 use roost_storage::EmbeddedStore;
 use roost_storage::embedded::Histogram;
 
+use crate::admission::Admission;
 use crate::glue::NodeRouter;
 use crate::guests::Guests;
 
@@ -17,6 +18,7 @@ pub(crate) struct Sources {
     pub edge: EdgeHandle,
     pub guests: Arc<Guests>,
     pub router: Arc<NodeRouter>,
+    pub memory: Arc<Admission>,
     pub store: EmbeddedStore,
 }
 
@@ -46,8 +48,31 @@ impl Sources {
         let (name, help) = ("roost_guests_refused_total", "Guests refused: too many from one address.");
         page.sample(name, help, "counter", NO_LABELS, self.guests.refused() as f64);
         self.store_metrics(&mut page);
+        self.memory_metrics(&mut page);
         process_metrics(&mut page);
         page.text
+    }
+
+    fn memory_metrics(&self, page: &mut Page) {
+        let refusing = u8::from(!self.memory.is_open());
+        let of = |bytes: u64| Some(bytes as f64);
+        for (name, help, value) in [
+            (
+                "roost_memory_available_bytes",
+                "Memory that can be taken before the kernel must kill: the least of the machine's and its control groups'.",
+                self.memory.available_bytes().and_then(of),
+            ),
+            (
+                "roost_memory_reserve_bytes",
+                "Memory kept free: with less available new sessions are refused.",
+                of(self.memory.reserve_bytes()),
+            ),
+            ("roost_memory_refusing", "1 while new sessions are refused, else 0.", Some(refusing.into())),
+        ] {
+            if let Some(value) = value {
+                page.sample(name, help, "gauge", NO_LABELS, value);
+            }
+        }
     }
 
     fn store_metrics(&self, page: &mut Page) {

@@ -12,18 +12,22 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Phase};
+use crate::admission::Watch;
 use crate::commands::key;
 use crate::config::Config;
 use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
 use crate::guests::Guests;
 use crate::http::{self, Api};
 use crate::metrics::Sources;
+use crate::system::Root;
 
 /// A node that serves.
 pub(crate) struct Node {
     pub edge: Running,
     pub router: Arc<NodeRouter>,
     pub phase: Arc<Phase>,
+    /// Refuses new sessions while there is no memory for them.
+    pub memory: Watch,
     /// Ends the admin pages: the last thing to go.
     pub admin_stop: CancellationToken,
     pub listen: SocketAddr,
@@ -47,7 +51,17 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
     let phase = Arc::new(Phase::default());
     let guests = Arc::new(Guests::new(config.guests_per_minute, config.addresses_exempt.clone()));
     let link = RouterLink { router: Arc::clone(&router), guests: Arc::clone(&guests), edge: handle.clone() };
-    let sources = Arc::new(Sources { edge: handle, guests: Arc::clone(&guests), router: Arc::clone(&router), store });
+    let memory = {
+        let edge = handle.clone();
+        Watch::start(Root::new(&config.system_root), config.memory_reserve, move |admitting| edge.admit(admitting))?
+    };
+    let sources = Arc::new(Sources {
+        edge: handle,
+        guests: Arc::clone(&guests),
+        router: Arc::clone(&router),
+        memory: Arc::clone(&memory.admission),
+        store,
+    });
     let admin = admin_listener.local_addr()?;
     let admin_stop = CancellationToken::new();
     let stopped = admin_stop.clone().cancelled_owned();
@@ -64,5 +78,5 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
     };
     let edge = bound.start(Arc::new(link), Arc::new(pages))?;
     phase.ready();
-    Ok(Node { edge, router, phase, admin_stop, listen, admin })
+    Ok(Node { edge, router, phase, memory, admin_stop, listen, admin })
 }

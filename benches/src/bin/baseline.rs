@@ -4,13 +4,11 @@
 //! fast: a task per connection, the bytes of a broadcast shared, TCP_NODELAY, a read buffer of 1 KiB (the default of
 //! 128 KiB would make the comparison of memory unfair), a write buffer so that waiting broadcasts leave together, mimalloc.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context;
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
+use roost_benches::peer::{Place, is_to_all};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio_tungstenite::accept_async_with_config;
@@ -23,12 +21,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(about = "The tokio-tungstenite server that benches compare Roost with")]
 struct Args {
-    /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// Write one line of JSON with address and pid here once it listens
-    #[arg(long)]
-    ready_file: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Broadcasts that may wait for one connection; a connection that is further behind loses the oldest.
@@ -36,22 +30,10 @@ const BROADCASTS_WAITING_MAX: usize = 1024;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
-    let socket = socket2::Socket::new(socket2::Domain::for_address(args.listen), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&args.listen.into()).with_context(|| format!("cannot bind {}", args.listen))?;
-    socket.listen(4096)?;
-    let listener = TcpListener::from_std(socket.into())?;
-    let line = format!("{{\"listen\":\"{}\",\"pid\":{}}}\n", listener.local_addr()?, std::process::id());
-    match &args.ready_file {
-        Some(path) => {
-            let half = path.with_extension("half");
-            std::fs::write(&half, &line)?;
-            std::fs::rename(&half, path)?;
-        }
-        None => print!("{line}"),
-    }
+    let place = Args::parse().place;
+    let listener = place.listen()?;
+    place.ready(&listener)?;
+    let listener = TcpListener::from_std(listener)?;
     let everybody = Arc::new(broadcast::channel(BROADCASTS_WAITING_MAX).0);
     loop {
         match listener.accept().await {
@@ -70,7 +52,6 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn serve(stream: TcpStream, everybody: &broadcast::Sender<Message>) -> anyhow::Result<()> {
-    stream.set_nodelay(true)?;
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(16 * 1024);
     let mut socket = accept_async_with_config(stream, Some(config)).await?;
     let mut broadcasts = everybody.subscribe();
@@ -78,7 +59,7 @@ async fn serve(stream: TcpStream, everybody: &broadcast::Sender<Message>) -> any
         tokio::select! {
             message = socket.next() => match message {
                 Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                    if message.to_text().is_ok_and(|text| text.starts_with('!')) {
+                    if message.to_text().is_ok_and(|text| is_to_all(text.as_bytes())) {
                         everybody.send(message)?;
                     } else {
                         socket.send(message).await?;

@@ -100,6 +100,7 @@ mod tests {
             ("listne = '127.0.0.1:1'", "listne"),
             ("addresses_exempt = '10.0.0.0/33'", "10.0.0.0/33"),
             ("heartbeat = 'soon'", "soon"),
+            ("memory_reserve = '60%'", "at most 50%"),
             ("listen = 'here'", "line 1"),
         ] {
             let error = toml::from_str::<Layer>(toml).unwrap_err().to_string();

@@ -12,6 +12,7 @@ use roost_router::PublishPolicy;
 use serde::Deserialize;
 
 use super::{Config, ConfigError};
+use crate::admission::Reserve;
 
 /// A length of time as people write it: `30s`, `1500ms`, `2h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +152,10 @@ layer! {
     /// Connections that have not sent CONNECT; above it the oldest of them goes for each new one [default: 20000]
     #[arg(value_name = "N", hide_short_help = true)]
     unauthenticated_max: usize => "ROOST_UNAUTHENTICATED_MAX";
+    /// Memory kept free: below it new sessions get 503 with a time to come back, as 5% or 256MiB; 0 refuses nobody
+    /// [default: 5%]
+    #[arg(value_name = "SIZE", hide_short_help = true)]
+    memory_reserve: Reserve => "ROOST_MEMORY_RESERVE";
     /// Guests that may enter per minute from one address, 0 for any number [default: 60]
     #[arg(value_name = "N", hide_short_help = true)]
     guests_per_minute: u32 => "ROOST_GUESTS_PER_MINUTE";
@@ -242,6 +247,7 @@ impl Layer {
                 .unwrap_or(default.connections_per_address_max),
             addresses_exempt: self.addresses_exempt.map_or(default.addresses_exempt, |Subnets(subnets)| subnets),
             unauthenticated_max: self.unauthenticated_max.unwrap_or(default.unauthenticated_max),
+            memory_reserve: self.memory_reserve.unwrap_or(default.memory_reserve),
             guests_per_minute: self.guests_per_minute.unwrap_or(default.guests_per_minute),
             guests: self.guests.unwrap_or(default.guests),
             guest_token_ttl: span(self.guest_token_ttl, default.guest_token_ttl),
@@ -268,6 +274,7 @@ impl Layer {
             log: self.log.unwrap_or(default.log),
             log_format: self.log_format.unwrap_or(default.log_format),
             ready_file: self.ready_file.or(default.ready_file),
+            system_root: default.system_root,
         }
     }
 }

@@ -13,6 +13,7 @@ use roost_edge_core::config::OriginPolicy;
 use roost_router::{PublishPolicy, RouterConfig};
 use roost_wire::limits;
 
+pub use crate::admission::Reserve;
 pub use layer::{Layer, LogFormat, Span, Subnets};
 
 /// The settings in force, checked.
@@ -38,6 +39,8 @@ pub struct Config {
     pub addresses_exempt: Vec<Subnet>,
     /// Connections that have not sent CONNECT.
     pub unauthenticated_max: usize,
+    /// Memory kept free of new sessions.
+    pub memory_reserve: Reserve,
     /// Guests that may enter per minute from one address, 0 for any number.
     pub guests_per_minute: u32,
     /// Whether people may enter with a display name only.
@@ -76,6 +79,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Where to write one line of JSON once the node is ready; `None` for nowhere.
     pub ready_file: Option<PathBuf>,
+    /// Where `/proc` and `/sys` are; another place in tests.
+    pub system_root: PathBuf,
 }
 
 /// A setting that cannot be used.
@@ -178,6 +183,7 @@ impl Default for Config {
             connections_per_address_max: 1000,
             addresses_exempt: Subnet::loopback(),
             unauthenticated_max: 20_000,
+            memory_reserve: Reserve::default(),
             guests_per_minute: 60,
             guests: true,
             guest_token_ttl: Duration::from_secs(30 * 24 * 3600),
@@ -197,6 +203,7 @@ impl Default for Config {
             log: "info".into(),
             log_format: LogFormat::Auto,
             ready_file: None,
+            system_root: PathBuf::from("/"),
         }
     }
 }
