@@ -3,4 +3,5 @@
 
 pub mod crowd;
 pub mod frames;
+pub mod node;
 pub mod peer;

@@ -21,9 +21,13 @@ struct Run {
 
 impl Run {
     fn new() -> Self {
+        Self::from(Resume::default())
+    }
+
+    fn from(resume: Resume) -> Self {
         let url = Url::parse("ws://base").expect("an address");
         let identity = Identity { token: Some("t".into()), guest: None, device: "d".into() };
-        let core = Core::new(Config::default(), Encoding::Protobuf, url, identity, Resume::default(), Vec::new(), 1);
+        let core = Core::new(Config::default(), Encoding::Protobuf, url, identity, resume, Vec::new(), 1);
         let mut run = Self {
             core,
             now: Instant::now(),
@@ -235,6 +239,32 @@ fn f38_a_connect_overtaken_by_a_lost_one_is_tried_again() {
 }
 
 #[test]
+fn f38_what_an_earlier_life_had_sent_replaces_a_client_that_goes_on_once_and_does_not_end_it() {
+    let resume = || Resume { token: "t".into(), device: "d".into(), ..Resume::default() };
+    for (name, resume, after_s, ends) in [
+        ("goes on", resume(), 1, false),
+        ("goes on for long", resume(), 61, true),
+        ("begins", Resume::default(), 1, true),
+    ] {
+        let mut run = Run::from(resume);
+        run.welcome(LinkId(1));
+        run.now += Duration::from_secs(after_s);
+        let replaced = Gone::Closed { code: Some(4503), reason: "replaced".into() };
+        run.core.closed(LinkId(1), &replaced, run.now);
+        run.drain();
+        assert_eq!(run.core.is_ended(), ends, "{name}");
+        if ends {
+            continue;
+        }
+        run.advance(Duration::from_secs(5));
+        run.welcome(LinkId(2));
+        run.core.closed(LinkId(2), &replaced, run.now);
+        run.drain();
+        assert!(run.core.is_ended(), "{name}: the second time it is another app");
+    }
+}
+
+#[test]
 fn a_request_refused_for_a_passing_reason_is_repeated_in_its_time() {
     let mut run = Run::live();
     let get = || FrameBody::Get(pb::Get { conv: "c_1".into() });
@@ -349,4 +379,60 @@ fn f10_a_subscription_is_answered_when_its_beginning_is_known_and_read_again_whe
     run.say(LinkId(1), 0, FrameBody::Entry(pb::Entry { conv: "news".into(), seq: 8, ..pb::Entry::default() }));
     run.say(LinkId(1), 0, FrameBody::Changed(pb::Changed { more: true, ..pb::Changed::default() }));
     assert_eq!((run.seqs(), run.sent("history")), (vec![8], 2));
+}
+
+#[test]
+fn f10_a_subscription_whose_beginning_cannot_be_read_now_is_asked_for_once_more() {
+    let mut run = Run::live();
+    let page = |head| FrameBody::Page(pb::Page { conv: "news".into(), entries: Vec::new(), head });
+    let busy = || FrameBody::Error(ErrorCode::Unavailable.error());
+    run.core.request(Ticket(1), FrameBody::Subscribe(pb::Subscribe { channel: "news".into() }), run.now);
+    run.drain();
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    run.reply("history", busy());
+    assert!(run.answers.is_empty(), "it would count on what comes, and a cut would lose it");
+    run.advance(Duration::from_secs(2));
+    assert_eq!(run.sent("subscribe"), 2);
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    run.reply("history", page(7));
+    assert_eq!((run.answers.len(), run.sent("history")), (1, 2));
+    // Published while nobody listened: it follows what was known.
+    run.core.closed(LinkId(1), &Gone::Failed("cut".into()), run.now);
+    run.drain();
+    run.advance(Duration::from_secs(5));
+    run.welcome(LinkId(2));
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    let entry = pb::Entry { conv: "news".into(), seq: 8, ..pb::Entry::default() };
+    run.reply("history", FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry], head: 8 }));
+    assert_eq!(run.seqs(), [8]);
+
+    let mut run = Run::live();
+    run.core.request(Ticket(1), FrameBody::Subscribe(pb::Subscribe { channel: "news".into() }), run.now);
+    run.drain();
+    while run.answers.is_empty() {
+        run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+        run.reply("history", busy());
+        run.advance(Duration::from_secs(2));
+    }
+    assert!(matches!(&run.answers[..], [Err(RequestError::Refused(_))]), "{:?}", run.answers);
+}
+
+#[test]
+fn f10_where_a_channel_stands_is_read_from_its_log() {
+    let mut run = Run::live();
+    run.core.request(Ticket(1), FrameBody::Subscribe(pb::Subscribe { channel: "news".into() }), run.now);
+    run.drain();
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    let history = run.frames.iter().find_map(|(_, frame)| match &frame.body {
+        Some(FrameBody::History(history)) => Some((history.after, history.before, history.limit)),
+        _ => None,
+    });
+    // A page from the front would tell of the head what its node has heard.
+    assert_eq!(history, Some((None, None, 1)));
+    // That node hears of the entries before late: they are no news to whom subscribed behind them.
+    let entry = |seq| pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() };
+    run.say(LinkId(1), 0, FrameBody::Entry(entry(11)));
+    run.reply("history", FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry(13)], head: 13 }));
+    (12..=15).for_each(|seq| run.say(LinkId(1), 0, FrameBody::Entry(entry(seq))));
+    assert_eq!(run.seqs(), [14, 15]);
 }

@@ -1,4 +1,4 @@
-//! One thread that accepts, and hands each connection to the shard that has fewest.
+//! One thread that accepts for drivers that do not, and hands each connection to the shard that has fewest.
 //!
 //! When descriptors or memory run out it says 503 to one waiting client (on a descriptor kept for that), pauses, and
 //! tries again: no busy loop, no connection that hangs without an answer for ever. The same when connections have all
@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use roost_edge_core::driver::Wake;
 use roost_wire::ws::handshake;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::address::Gate;
-use crate::driver::poll::Conn;
+use crate::driver::poll::{Conn, PollWaker};
 use crate::inbox::Inbox;
 use crate::metrics::{AcceptMetrics, LoopMetrics};
 
@@ -32,23 +33,28 @@ const ACCEPTS_PER_TURN: usize = 256;
 const LISTENER: Token = Token(0);
 const WAKE: Token = Token(1);
 
-/// What others know of the acceptor.
+/// What others know of whoever accepts.
 pub(crate) struct Control {
     stopped: AtomicBool,
-    waker: Waker,
+    wakers: Vec<Arc<dyn Wake>>,
     pub(crate) metrics: AcceptMetrics,
 }
 
 impl Control {
-    /// Ends the acceptor: the listener is closed.
+    /// Of those whom `wakers` wake.
+    pub(crate) fn new(wakers: Vec<Arc<dyn Wake>>) -> Self {
+        Self { stopped: AtomicBool::new(false), wakers, metrics: AcceptMetrics::default() }
+    }
+
+    /// Ends accepting: the listener is closed.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
-        if let Err(error) = self.waker.wake() {
-            tracing::error!(%error, "cannot wake the acceptor");
+        for waker in &self.wakers {
+            waker.wake();
         }
     }
 
-    fn stopped(&self) -> bool {
+    pub(crate) fn stopped(&self) -> bool {
         self.stopped.load(Ordering::Acquire)
     }
 }
@@ -98,6 +104,9 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     // Lets a server restart while connections of the last one are in TIME_WAIT; a listening one still refuses us.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for. Linux gives it to
+    // every connection that is accepted.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -110,8 +119,8 @@ impl Acceptor {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let waker = Waker::new(poll.registry(), WAKE)?;
-        let control = Control { stopped: AtomicBool::new(false), waker, metrics: AcceptMetrics::default() };
-        Ok(Self { listener, poll, control: Arc::new(control), gate, reserve: reserve(), logged: None })
+        let control = Arc::new(Control::new(vec![Arc::new(PollWaker::from(waker))]));
+        Ok(Self { listener, poll, control, gate, reserve: reserve(), logged: None })
     }
 
     pub(crate) const fn control(&self) -> &Arc<Control> {
@@ -160,8 +169,7 @@ impl Acceptor {
             metrics.refused_address.fetch_add(1, Ordering::Relaxed);
             return turn_away(conn, 429, "too many connections from this address");
         };
-        // Small frames are to leave at once; the shard's own gathering does what Nagle's algorithm is for.
-        match conn.set_nodelay(true) {
+        match if cfg!(target_os = "linux") { Ok(()) } else { conn.set_nodelay(true) } {
             Ok(()) => shards.give(Conn::new(conn.into(), permit), peer),
             Err(_) => _ = metrics.errors.fetch_add(1, Ordering::Relaxed),
         }
@@ -199,7 +207,7 @@ fn reserve() -> Option<File> {
 
 /// Descriptors (EMFILE of the process, ENFILE of the system) or memory (ENOBUFS, ENOMEM). The numbers are those of
 /// every Unix but for ENOBUFS.
-fn ran_out(error: &io::Error) -> bool {
+pub(crate) fn ran_out(error: &io::Error) -> bool {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     const ENOBUFS: i32 = if cfg!(target_os = "linux") { 105 } else { 55 };

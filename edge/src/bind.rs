@@ -9,9 +9,11 @@ use roost_edge_core::config::ConfigError;
 use roost_edge_core::driver::Driver;
 use roost_edge_core::{ShardConfig, ShardMetrics};
 
-use crate::accept::{self, Acceptor, Shards};
+use crate::accept::{self, Acceptor, Control, Shards};
 use crate::address::Gate;
 use crate::config::EdgeConfig;
+#[cfg(target_os = "linux")]
+use crate::driver::uring::Door;
 use crate::driver::{Conn, Drivers, NoDrivers, Unfit};
 use crate::handle::{EdgeHandle, Inner};
 use crate::inbox::Inbox;
@@ -89,17 +91,32 @@ impl Edge {
     fn build(config: EdgeConfig) -> Result<Bound, NoDrivers> {
         let listener = accept::listen(config.listen)?;
         let local_addr = listener.local_addr()?;
-        let acceptor = {
-            let exempt = config.addresses_exempt.clone();
-            Acceptor::new(listener, Gate::new(config.connections_per_address_max, exempt, config.descriptors_max))?
-        };
-        let (drivers, wakers) = Drivers::new(config.driver, config.shard_count())?;
+        let connections_max = config.connections_max.div_ceil(config.shard_count().into());
+        let (mut drivers, wakers) = Drivers::new(config.driver, config.shard_count(), connections_max)?;
         let (mut inboxes, mut metrics) = (Vec::new(), Vec::new());
-        for waker in wakers {
-            inboxes.push(Inbox::new(waker, config.mailbox_items_max));
+        for waker in &wakers {
+            inboxes.push(Inbox::new(waker.clone(), config.mailbox_items_max));
             metrics.push((Arc::new(ShardMetrics::default()), Arc::new(LoopMetrics::default())));
         }
-        let accept = acceptor.control().clone();
+        let gate = |descriptors_max| {
+            Gate::new(config.connections_per_address_max, config.addresses_exempt.clone(), descriptors_max)
+        };
+        let (accept, acceptor) = match &mut drivers {
+            Drivers::Poll(_) => {
+                let acceptor = Acceptor::new(listener, gate(config.descriptors_max))?;
+                (acceptor.control().clone(), Some(acceptor))
+            }
+            #[cfg(target_os = "linux")]
+            Drivers::Uring(drivers) => {
+                // They accept for themselves, and their connections have no descriptors.
+                let control = Arc::new(Control::new(wakers.clone()));
+                let entrances = Door::open(listener, gate(usize::MAX), control.clone(), wakers);
+                for ((driver, entrance), (_, metrics)) in drivers.iter_mut().zip(entrances).zip(&metrics) {
+                    driver.enter(entrance, metrics.clone());
+                }
+                (control, None)
+            }
+        };
         let handle = EdgeHandle { inner: Arc::new(Inner { local_addr, inboxes, metrics, accept }) };
         Ok(Bound { handle, acceptor, drivers, config: Arc::new(config.into_shard()) })
     }
@@ -108,7 +125,8 @@ impl Edge {
 /// An edge that listens and does not run yet.
 pub struct Bound {
     handle: EdgeHandle,
-    acceptor: Acceptor,
+    /// Who accepts for drivers that do not.
+    acceptor: Option<Acceptor>,
     drivers: Drivers,
     config: Arc<ShardConfig>,
 }
@@ -126,7 +144,7 @@ impl Bound {
         self.handle.clone()
     }
 
-    /// Starts a thread per shard and one that accepts.
+    /// Starts a thread per shard, and one that accepts if the driver does not.
     ///
     /// # Errors
     /// A thread could not be started; those that were are ended.
@@ -139,9 +157,11 @@ impl Bound {
             #[cfg(target_os = "linux")]
             Drivers::Uring(drivers) => running.shards(drivers, &ends)?,
         }
-        let shards = inner.inboxes.iter().zip(&inner.metrics);
-        let shards = Shards::new(shards.map(|(inbox, metrics)| (inbox.clone(), metrics.1.clone())));
-        running.spawn("roost-accept".into(), move || self.acceptor.run(shards))?;
+        if let Some(acceptor) = self.acceptor {
+            let shards = inner.inboxes.iter().zip(&inner.metrics);
+            let shards = Shards::new(shards.map(|(inbox, metrics)| (inbox.clone(), metrics.1.clone())));
+            running.spawn("roost-accept".into(), move || acceptor.run(shards))?;
+        }
         Ok(running)
     }
 }
@@ -183,7 +203,7 @@ impl Running {
     /// Starts a thread for each driver.
     fn shards<D, U, H>(&mut self, drivers: Vec<D>, ends: &Ends<U, H>) -> io::Result<()>
     where
-        D: Driver<Conn = Conn> + Send + 'static,
+        D: Driver<Conn: From<Conn>> + Send + 'static,
         U: Upstream,
         H: HttpService,
     {

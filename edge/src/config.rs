@@ -24,8 +24,8 @@ pub struct EdgeConfig {
     pub connections_per_address_max: usize,
     /// Addresses without such a limit: proxies, and whoever brings many people.
     pub addresses_exempt: Vec<Subnet>,
-    /// Descriptors that connections may have, those that are refused or closing included; above it accepting pauses.
-    /// The process needs more, for everything else it opens.
+    /// Descriptors that connections of the poll driver may have, those that are refused or closing included; above it
+    /// accepting pauses. The process needs more, for everything else it opens. Connections of the io_uring driver have none.
     pub descriptors_max: usize,
     /// Items in one shard's mailbox above which pushes are dropped and sessions told to sync.
     pub mailbox_items_max: usize,

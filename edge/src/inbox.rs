@@ -94,7 +94,9 @@ impl<C: Send + 'static> Inbox<C> {
     pub fn dropped(&self) -> u64 {
         self.mailbox.dropped()
     }
+}
 
+impl<C> Inbox<C> {
     pub(crate) const fn mailbox(&self) -> &Arc<Mailbox<Item<C>>> {
         &self.mailbox
     }

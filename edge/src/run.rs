@@ -34,13 +34,16 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 /// One shard with its driver. A thread calls [`ShardLoop::turn`] until it is stopped; a simulation does so
 /// when it wants to.
-pub struct ShardLoop<D: Driver, U, H> {
+///
+/// `C` is what comes as a connection through the mailbox: a driver's own kind, or one it takes beside those that it accepts
+/// itself.
+pub struct ShardLoop<D: Driver, U, H, C = <D as Driver>::Conn> {
     driver: D,
     side: Side<D::Conn>,
-    inbox: Inbox<D::Conn>,
-    neighbours: Arc<[Inbox<D::Conn>]>,
+    inbox: Inbox<C>,
+    neighbours: Arc<[Inbox<C>]>,
     /// Taken from the mailbox and not done yet.
-    items: VecDeque<Item<D::Conn>>,
+    items: VecDeque<Item<C>>,
     ups: Vec<Up>,
     upstream: Arc<U>,
     http: Arc<H>,
@@ -148,9 +151,9 @@ impl<C> Sink for Side<C> {
     }
 }
 
-impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
+impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> ShardLoop<D, U, H, C> {
     /// Joins `driver` and a new shard with the number `shard`; everybody else reaches them through `inbox`.
-    pub fn new(driver: D, shard: u16, setup: Setup<D::Conn, U, H>) -> Self {
+    pub fn new(driver: D, shard: u16, setup: Setup<C, U, H>) -> Self {
         let Setup { config, inbox, neighbours, upstream, http, shard_metrics, metrics } = setup;
         let now = driver.now();
         let shard = Shard::new(config, shard, shard_metrics, now, driver.unix_ms());
@@ -194,18 +197,22 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
             self.side.shard.wall_clock(self.driver.unix_ms(), began);
         }
         let mut more = self.driver.deliver(&mut self.side);
-        while let Some((conn, peer)) = self.side.arrivals.pop() {
+        // In order: where there is no room for all who say nothing, those who came first go first.
+        let mut arrivals = std::mem::take(&mut self.side.arrivals);
+        for (conn, peer) in arrivals.drain(..) {
             self.open(conn, peer);
         }
+        self.side.arrivals = arrivals;
         more |= self.take_items();
         more |= self.side.shard.turn(began);
         self.write_due();
         self.obey();
         self.driver.flush(&mut self.side);
-        // What became of it may be the end of a connection, or more to write: that waits for the next turn.
+        // What became of it may be the end of a connection, or more to write, or somebody came meanwhile: that waits for the
+        // next turn.
         self.obey();
         self.metrics.wrote(std::mem::take(&mut self.side.writes));
-        self.more = more || !self.side.due.is_empty();
+        self.more = more || !self.side.due.is_empty() || !self.side.arrivals.is_empty();
         self.submit();
         let now = self.driver.now();
         self.metrics.turned(now.saturating_duration_since(began), self.more, self.driver.connections());
@@ -236,7 +243,10 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
             match self.items.pop_front() {
                 Some(Item::Down(down)) => self.side.shard.down(down, self.side.now),
                 Some(Item::Http { key, down }) => self.side.shard.http(key, down, self.side.now),
-                Some(Item::Accepted { conn, peer }) => self.open(conn, peer),
+                Some(Item::Accepted { conn, peer }) => {
+                    self.metrics.taken();
+                    self.open(conn.into(), peer);
+                }
                 Some(Item::Order(Order::Drain { reason, window, deadline, seed })) => {
                     self.side.shard.drain(&reason, window, deadline, Vec::new(), self.side.now, seed);
                 }
@@ -249,7 +259,6 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
     }
 
     fn open(&mut self, conn: D::Conn, peer: SocketAddr) {
-        self.metrics.taken();
         let key = if self.stop_at.is_some() { None } else { self.side.shard.opened(peer, self.side.now) };
         let Some(key) = key else {
             self.driver.refuse(conn, &handshake::refusal(503, "Service Unavailable"));
@@ -364,7 +373,7 @@ impl<D: Driver, U: Upstream, H: HttpService> ShardLoop<D, U, H> {
     }
 }
 
-impl<D: Driver, U, H> Drop for ShardLoop<D, U, H> {
+impl<D: Driver, U, H, C> Drop for ShardLoop<D, U, H, C> {
     /// However it ends, nothing is to pile up behind it.
     fn drop(&mut self) {
         self.inbox.mailbox().close();
@@ -375,7 +384,13 @@ impl<D: Driver, U, H> Drop for ShardLoop<D, U, H> {
 ///
 /// # Errors
 /// The driver cannot go on: every connection is closed by then.
-pub(crate) fn run_shard<D: Driver, U: Upstream, H: HttpService>(mut shard: ShardLoop<D, U, H>) -> io::Result<()> {
+pub(crate) fn run_shard<D, U, H, C>(mut shard: ShardLoop<D, U, H, C>) -> io::Result<()>
+where
+    D: Driver,
+    U: Upstream,
+    H: HttpService,
+    C: Into<D::Conn> + Send + 'static,
+{
     loop {
         match shard.turn() {
             Ok(Turn::Done) => {}

@@ -20,6 +20,8 @@ mod host;
 mod hostile;
 mod interrupt;
 mod ledger;
+#[cfg(target_os = "linux")]
+mod mass;
 pub mod pacer;
 pub mod plan;
 mod progress;

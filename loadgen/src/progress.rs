@@ -56,9 +56,13 @@ impl Progress {
 
     /// How it stands; called about once a second.
     pub(crate) fn tell(&self, standing: &Standing) {
-        let line = line(standing);
+        self.line(&line(standing));
+    }
+
+    /// The same in words of the caller's.
+    pub(crate) fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(line),
+            Some(bar) => bar.set_message(line.to_owned()),
             None if !self.quiet => eprintln!("  {line}"),
             None => {}
         }

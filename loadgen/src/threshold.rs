@@ -51,6 +51,12 @@ const METRICS: &[(&str, &str)] = &[
     ("server.", "/server/"),
     ("generator.", "/generator/"),
     ("deliveries.", "/deliveries/"),
+    ("setup.", "/setup/"),
+    ("hold.", "/hold/"),
+    ("heartbeats.", "/heartbeats/"),
+    ("echo.", "/echo/"),
+    ("storm.", "/storm/"),
+    ("drain.", "/drain/"),
 ];
 const PARTS: &[&str] = &["p50", "p90", "p99", "p999", "max", "mean", "min", "count"];
 const TOTALS: &[&str] = &["lost", "duplicated", "reordered", "caught_up", "unverified", "errors", "garbled"];

@@ -9,22 +9,16 @@ use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 
 use crate::conversation::Conversation;
 use crate::outbox::{Answer, Outbox};
+use crate::sessions::Channels;
 use crate::{Bus, Downstream, Env, Router};
 
 impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// SUBSCRIBE. Again is no error.
     pub(crate) fn subscribe(&self, conv: &Conversation, session: SessionKey, user: &UserId) -> Answer {
         let alive = || self.local.holds(user, session);
-        let subscribed = self.sessions.change(session, alive, |kept| {
-            if kept.channels.contains(&conv.id) {
-                return true;
-            }
-            let room = kept.channels.len() < SUBSCRIPTIONS_MAX;
-            if room {
-                kept.channels.push(conv.id.clone());
-            }
-            room
-        });
+        let mark = self.sessions.mark(&conv.id);
+        let enter = |channels: &mut Channels| channels.enter(mark, SUBSCRIPTIONS_MAX);
+        let subscribed = self.sessions.change_channels(session, alive, enter);
         match subscribed {
             Some(false) => Err(ErrorCode::TooManyWatches.error()),
             // The session ended meanwhile.
@@ -40,7 +34,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
 
     /// UNSUBSCRIBE. Without a subscription is no error.
     pub(crate) fn unsubscribe(&self, conv: &Conversation, session: SessionKey) -> Answer {
-        self.sessions.change(session, || true, |kept| kept.channels.retain(|channel| *channel != conv.id));
+        let mark = self.sessions.mark(&conv.id);
+        self.sessions.change_channels(session, || true, |channels| channels.leave(mark));
         let mut out = Outbox::default();
         out.push(session.shard(), Down::Leave { session, topic: conv.id.clone() });
         out.flush(&*self.down);

@@ -102,7 +102,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
         // Without a name each connection is a device of its own.
         let device = if device.is_empty() { format!("d_{:016x}", self.env.random_bits() as u64) } else { device };
-        let since = SyncToken::parse(sync, self.keys.tag(&claims.sub));
+        let since = if sync.is_empty() { None } else { SyncToken::parse(sync, self.keys.tag(&claims.sub)) };
         Ok(Entering { session, rid, claims, token, device, since, doubts: self.cluster.doubts() })
     }
 
@@ -151,7 +151,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Lets the session live. `fresh`: at a moment after its registration it had missed nothing.
     fn accept(&self, entering: &Entering, fresh: bool) {
         let Entering { session, rid, claims, token, device, since, doubts } = entering;
-        let (session, tag) = (*session, self.keys.tag(&claims.sub));
+        let session = *session;
         let accepted = self.local.accept(&claims.sub, session, |missed| {
             let fresh = fresh && !missed && *doubts == self.cluster.doubts();
             self.metrics.connects.add(1);
@@ -164,7 +164,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                 expires: claims.expires_ms(),
                 heartbeat_ms: 0,
                 fresh,
-                sync: since.map(|since| since.text(tag)).unwrap_or_default(),
+                sync: since.map(|since| since.text(self.keys.tag(&claims.sub))).unwrap_or_default(),
                 limits: None,
                 name: claims.name.clone(),
             });
@@ -210,9 +210,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
 
     pub(crate) fn forget_session(&self, session: SessionKey) {
         self.forget_number(session);
-        if let Some(kept) = self.sessions.remove(session) {
-            self.presence.unwatch_all(session, &kept.watches);
-        }
+        self.presence.unwatch_all(session, &self.sessions.remove(session));
     }
 
     /// REFRESH: a newer token for a session that lives.

@@ -171,7 +171,12 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     pub(crate) async fn tell_missed(&self, conv: &Conversation, told: Seq, head: Seq) {
         let missed = self.read(self.store.range(&conv.id, Range::After(told), MISSED_ENTRIES_MAX)).await;
         match missed {
-            Ok(entries) if entries.last().is_some_and(|last| last.seq >= head) => self.tell(conv, &entries, &|_| None),
+            Ok(mut entries) if entries.last().is_some_and(|last| last.seq >= head) => {
+                // What was appended since the members were read may have removed one of them: it is told once memory
+                // has met it.
+                entries.truncate(entries.partition_point(|entry| entry.seq <= head));
+                self.tell(conv, &entries, &|_| None);
+            }
             _ => {
                 self.tell_to_sync(conv);
                 let mut state = conv.state.lock();

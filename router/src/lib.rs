@@ -28,6 +28,7 @@ mod cluster;
 mod config;
 mod connect;
 mod conversation;
+mod dense;
 mod env;
 mod fanout;
 mod history;

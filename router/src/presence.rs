@@ -79,11 +79,11 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let (seen, hidden): (Vec<_>, Vec<_>) = users.iter().cloned().zip(&visible).partition(|(_, visible)| **visible);
         let [seen, hidden] = [seen, hidden].map(|part| part.into_iter().map(|(user, _)| user).collect::<Vec<UserId>>());
         let alive = || self.local.holds(user, session);
-        let watching = self.sessions.change(session, alive, |kept| {
-            let new: Vec<_> = seen.iter().filter(|user| !kept.watches.contains(user)).cloned().collect();
-            kept.watches.retain(|user| hidden.binary_search(user).is_err());
+        let watching = self.sessions.change_watches(session, alive, |watches| {
+            let new: Vec<_> = seen.iter().filter(|user| !watches.contains(user)).cloned().collect();
+            watches.retain(|user| hidden.binary_search(user).is_err());
             self.presence.unwatch_all(session, &hidden);
-            if kept.watches.len() + new.len() > WATCHES_MAX {
+            if watches.len() + new.len() > WATCHES_MAX {
                 return Err(ErrorCode::TooManyWatches.error());
             }
             for user in &new {
@@ -93,7 +93,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                     .or_insert_with(|| Watched { by: SmallVec::new(), online: self.is_online(user) });
                 entry.by.push(session);
             }
-            kept.watches.extend(new);
+            watches.extend(new);
             Ok(())
         });
         match watching {
@@ -114,7 +114,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// UNWATCH. Users that were not watched are ignored.
     pub(crate) fn unwatch(&self, session: SessionKey, unwatch: &pb::Unwatch) -> Answer {
         let users = user_ids(&unwatch.users)?;
-        self.sessions.change(session, || true, |kept| kept.watches.retain(|user| !users.contains(user)));
+        self.sessions.change_watches(session, || true, |watches| watches.retain(|user| !users.contains(user)));
         self.presence.unwatch_all(session, &users);
         Ok(FrameBody::Ok(pb::Ok {}))
     }

@@ -5,6 +5,7 @@
 //! does not flap.
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -79,7 +80,8 @@ impl FromStr for Reserve {
             return if allowed { Ok(Self::Share(percent as u8)) } else { Err(wrong()) };
         }
         let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("", 0)];
-        let (digits, shift) = units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))).ok_or_else(wrong)?;
+        let (digits, shift) =
+            units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift))).ok_or_else(wrong)?;
         number(digits)?.checked_mul(1 << shift).map(Self::Bytes).ok_or_else(wrong)
     }
 }
@@ -157,27 +159,50 @@ impl Admission {
     }
 }
 
-impl Watch {
+/// What is to be watched: checked, and not begun.
+pub(crate) struct Plan {
+    root: Root,
+    groups: Groups,
+    reserve_bytes: u64,
+}
+
+impl Plan {
+    /// Finds the memory there is for this process.
+    ///
+    /// # Errors
+    /// `reserve` does not fit it.
+    pub(crate) fn new(root: Root, reserve: Reserve) -> Result<Self, ConfigError> {
+        let groups = Groups::find(&root);
+        let reserve_bytes = match groups.memory(&root) {
+            Some(memory) => reserve.bytes(memory.total_bytes)?,
+            None => {
+                tracing::warn!("the memory that is left cannot be read from /proc/meminfo: nobody is refused for want of it");
+                0
+            }
+        };
+        Ok(Self { root, groups, reserve_bytes })
+    }
+
     /// Looks once, then on a thread of its own. `admit` is told whenever it changes whether new sessions are let in.
     ///
     /// # Errors
-    /// `reserve` does not fit the memory there is, or there is no thread to be had.
-    pub(crate) fn start(root: Root, reserve: Reserve, admit: impl Fn(bool) + Send + 'static) -> anyhow::Result<Self> {
-        let groups = Groups::find(&root);
-        let memory = groups.memory(&root);
-        let reserve_bytes = memory.map_or(Ok(0), |memory| reserve.bytes(memory.total_bytes))?;
-        let admission = Admission { admitting: AtomicBool::new(true), available_bytes: AtomicU64::new(0), reserve_bytes };
-        let admission = Arc::new(admission);
-        let mut judge = Judge::new(reserve_bytes);
-        admission.saw(&mut judge, memory, &admit);
+    /// There is no thread to be had.
+    pub(crate) fn watch(self, admit: impl Fn(bool) + Send + 'static) -> io::Result<Watch> {
+        let Self { root, groups, reserve_bytes } = self;
+        let admission = Arc::new(Admission {
+            admitting: AtomicBool::new(true),
+            available_bytes: AtomicU64::new(u64::MAX),
+            reserve_bytes,
+        });
+        let (seen, mut judge) = (Arc::clone(&admission), Judge::new(reserve_bytes));
+        seen.saw(&mut judge, groups.memory(&root), &admit);
         let (stop, stopped) = mpsc::channel();
-        let seen = Arc::clone(&admission);
         std::thread::Builder::new().name("roost-memory".into()).spawn(move || {
             while stopped.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
                 seen.saw(&mut judge, groups.memory(&root), &admit);
             }
         })?;
-        Ok(Self { admission, _stop: stop })
+        Ok(Watch { admission, _stop: stop })
     }
 }
 

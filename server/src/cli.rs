@@ -9,6 +9,7 @@ use clap_complete::Shell;
 
 use crate::commands::{publish, store, token};
 use crate::config::{Config, ConfigError, Layer};
+use crate::doctor::{self, DoctorArgs};
 use crate::{chat, lifecycle};
 
 /// A wrong setting (`EX_CONFIG` of sysexits.h).
@@ -26,6 +27,7 @@ const EXIT_CONFIG: u8 = 78;
         roost chat --as Ada --to Bob                   chat in the terminal\n  \
         roost publish news \"Doors open at nine\"        publish to a channel, as a backend does\n  \
         roost token --user u_42 --name Ada --ttl 1h    a token for a user of yours\n  \
+        roost doctor --for 1000000                     what stands in the way of a million sessions\n  \
         roost store check roost-data                   look through a data directory for damage\n  \
         roost check-config --config roost.toml"
 )]
@@ -52,6 +54,20 @@ enum Command {
     Token(token::TokenArgs),
     /// Check or repair a data directory
     Store(store::StoreArgs),
+    /// Say how many sessions this machine can hold, and what stands in the way
+    #[command(after_help = "Limits, sysctls, io_uring, memory, cores, the clock and the disk are looked at. Each thing that stands \
+        in the way is told with the lines that mend it.\n\n\
+        EXIT CODES\n  \
+        0  the sessions fit\n  \
+        1  something stands in the way\n  \
+        2  wrong usage\n\n\
+        EXAMPLES\n  \
+        roost doctor                                  a million, or what memory allows\n  \
+        roost doctor --for 1000000 --data /srv/roost\n  \
+        sudo roost doctor --for 1000000 --fix         mend what can be mended now\n  \
+        roost doctor --for 1000000 --print > /etc/sysctl.d/90-roost.conf\n  \
+        roost doctor --json | jq '.findings[] | select(.status != \"ok\")'")]
+    Doctor(DoctorArgs),
     /// Check settings without starting anything
     CheckConfig(Box<ServeArgs>),
     /// Print the completions for a shell
@@ -98,7 +114,9 @@ pub fn main_with(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return usage(&error),
     };
     let command = match command {
-        Command::Store(args) => return store::run(args), // with exit codes of its own
+        // With exit codes of their own.
+        Command::Store(args) => return store::run(args),
+        Command::Doctor(args) => return doctor::run(&args),
         command => command,
     };
     match run(command) {
@@ -123,7 +141,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Chat(args) => lifecycle::client_runtime()?.block_on(chat::run(args)),
         Command::Publish(args) => lifecycle::client_runtime()?.block_on(publish::run(args)),
         Command::Token(args) => token::run(&args),
-        Command::Store(_) => unreachable!("it was run before"),
+        Command::Store(_) | Command::Doctor(_) => unreachable!("they were run before"),
         Command::CheckConfig(args) => {
             let config = args.load()?;
             println!("The settings are well. In force:\n{config:#?}");

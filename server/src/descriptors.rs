@@ -26,7 +26,8 @@ pub(crate) fn for_connections() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(beside_reserve(limit)).unwrap_or(usize::MAX))
 }
 
-fn beside_reserve(limit: u64) -> u64 {
+/// Those of `limit` that are not reserved.
+pub(crate) fn beside_reserve(limit: u64) -> u64 {
     let reserved = (limit / RESERVED_SHARE).clamp(RESERVED_MIN, RESERVED_MAX);
     // Where the limit is tiny, half of it: something must be able to connect.
     limit.saturating_sub(reserved).max(limit / 2).max(1)

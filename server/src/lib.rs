@@ -15,6 +15,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 mod descriptors;
+mod doctor;
 mod glue;
 mod guests;
 mod http;

@@ -52,7 +52,9 @@ async fn live(config: &Config) -> anyhow::Result<()> {
     }
     stop.asked().await;
     drain(config, &node, &mut stop).await;
-    let Node { edge, router, admin_stop, .. } = node;
+    let Node { edge, router, memory, admin_stop, .. } = node;
+    // Ends its thread.
+    drop(memory);
     edge.handle().stop();
     tokio::task::spawn_blocking(move || edge.join()).await.context("a shard failed")?;
     router.close().await;

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Phase};
-use crate::admission::Watch;
+use crate::admission::{Plan, Watch};
 use crate::commands::key;
 use crate::config::Config;
 use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
@@ -37,6 +37,7 @@ pub(crate) struct Node {
 /// Starts a node.
 pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
     // Cheap refusals first: a port in use must not open, and so lock or change, the data directory.
+    let memory = Plan::new(Root::new(&config.system_root), config.memory_reserve)?;
     let bound = Edge::bind(config.edge())?;
     let admin_listener = TcpListener::bind(config.admin)
         .await
@@ -53,7 +54,7 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
     let link = RouterLink { router: Arc::clone(&router), guests: Arc::clone(&guests), edge: handle.clone() };
     let memory = {
         let edge = handle.clone();
-        Watch::start(Root::new(&config.system_root), config.memory_reserve, move |admitting| edge.admit(admitting))?
+        memory.watch(move |admitting| edge.admit(admitting)).context("cannot watch the memory")?
     };
     let sources = Arc::new(Sources {
         edge: handle,

@@ -10,7 +10,7 @@ use roost_edge_core::{Effect, Shard, ShardMetrics};
 use roost_router::auth::Keys;
 use roost_router::{Downstream, Env, Parcel, Router, RouterSnapshot};
 use roost_wire::link::{Down, SessionKey, Up};
-use roost_wire::{ConvId, UserId};
+use roost_wire::{ConvId, FrameBody, UserId};
 use tokio::sync::Notify;
 
 use crate::bus::Plug;
@@ -93,6 +93,12 @@ pub(crate) struct Node {
     pub(crate) who: BTreeMap<SessionKey, UserId>,
     /// Sessions that were made to join, by topic.
     pub(crate) topics: BTreeMap<ConvId, BTreeSet<SessionKey>>,
+    /// Replies to a session since its queue was last seen empty: they stand in it whatever the limit.
+    pub(crate) owed: BTreeMap<SessionKey, usize>,
+    /// The cmids of sends that the router has not answered, by session and rid.
+    pub(crate) sends: BTreeMap<(SessionKey, u64), String>,
+    /// Cmids that came to the router since they were last taken.
+    pub(crate) tried: Vec<String>,
     mailbox: Arc<Mailbox>,
     store: NodeStore,
     router: Arc<Router<NodeStore, Mailbox, SimEnv, Plug>>,
@@ -131,6 +137,9 @@ impl Node {
             draining: false,
             who: BTreeMap::new(),
             topics: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            sends: BTreeMap::new(),
+            tried: Vec::new(),
             mailbox,
             store,
             router,
@@ -161,16 +170,11 @@ impl Node {
 
     /// The next effect that is not for the router; those that are go there.
     pub(crate) fn poll(&mut self) -> Option<Effect> {
-        for shard in &mut self.shards {
-            while let Some(effect) = shard.poll_effect() {
+        for number in 0..self.shards.len() {
+            while let Some(effect) = self.shards[number].poll_effect() {
                 match effect {
                     Effect::Up(up) => {
-                        if let Up::Gone { session, .. } = &up {
-                            self.who.remove(session);
-                            for joined in self.topics.values_mut() {
-                                joined.remove(session);
-                            }
-                        }
+                        self.note(&up);
                         self.ups.push(up);
                     }
                     other => return Some(other),
@@ -181,6 +185,27 @@ impl Node {
             self.router.submit(&mut self.ups);
         }
         None
+    }
+
+    /// Takes note of what goes to the router.
+    fn note(&mut self, up: &Up) {
+        match up {
+            Up::Gone { session, .. } => {
+                self.who.remove(session);
+                self.owed.remove(session);
+                self.topics.values_mut().for_each(|joined| drop(joined.remove(session)));
+            }
+            Up::Command { session, rid, body, .. } => {
+                let cmid = match body {
+                    FrameBody::Send(send) => &send.cmid,
+                    FrameBody::Publish(publish) => &publish.cmid,
+                    _ => return,
+                };
+                self.sends.insert((*session, *rid), cmid.clone());
+                self.tried.push(cmid.clone());
+            }
+            Up::Connect { .. } => {}
+        }
     }
 
     /// A parcel of another node arrived.

@@ -130,6 +130,12 @@ impl Addresses {
         self.rows[usize::from(row)].get_mut().get()
     }
 
+    /// Whether the kernel has `row`.
+    #[must_use]
+    pub fn is_lent(&self, row: u16) -> bool {
+        self.lent.get(usize::from(row)).is_some_and(|lent| *lent)
+    }
+
     /// How many the kernel has.
     #[must_use]
     pub fn lent(&self) -> usize {

@@ -11,7 +11,7 @@ use std::cell::UnsafeCell;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
@@ -73,7 +73,8 @@ pub struct Ring<T> {
     kept: Vec<Address>,
     /// A descriptor on its way into the table, then its place there.
     adopting: Option<Box<UnsafeCell<i32>>>,
-    adopted: Option<i32>,
+    /// What became of operations of the ring's own.
+    own: Vec<i32>,
     overflows: u64,
 }
 
@@ -104,7 +105,7 @@ impl<T: Token> Ring<T> {
             woken: false,
             kept: Vec::new(),
             adopting: None,
-            adopted: None,
+            own: Vec::new(),
             overflows: 0,
         })
     }
@@ -123,6 +124,46 @@ impl<T: Token> Ring<T> {
     /// It rings one already, or no memory is left.
     pub fn register_bell(&self, bell: &Bell) -> io::Result<()> {
         self.ring.submitter().register_eventfd(bell.as_fd().as_raw_fd())
+    }
+
+    /// Whether its bell stays silent whatever completes: for a thread that is awake and looks anyway. Look once more after
+    /// allowing it to ring, before sleeping.
+    pub fn mute(&mut self, mute: bool) {
+        let queue = self.ring.completion();
+        if mute { queue.disable_eventfd() } else { queue.enable_eventfd() }
+    }
+
+    /// How many threads the kernel may use for operations of this thread's rings that it does not do in the call itself.
+    ///
+    /// # Errors
+    /// Linux before 5.15.
+    pub fn limit_workers(&self, most: u32) -> io::Result<()> {
+        self.ring.submitter().register_iowq_max_workers(&mut [most, most])
+    }
+
+    /// Gives each of `slots` of the table a plain descriptor beside, which `each` gets, in order, for calls that rings
+    /// do not have. So many descriptors are open at once. Everything that waits is submitted. Linux 6.8.
+    ///
+    /// # Errors
+    /// As [`Ring::submit`]. `each` hears of EMFILE, and EBADF for an empty place.
+    pub fn install(&mut self, slots: &[u32], mut each: impl FnMut(io::Result<OwnedFd>)) -> io::Result<()> {
+        // Their completions follow each other, as each ends in the call that submits it, in order.
+        self.own.clear();
+        for slot in slots {
+            let entry = opcode::FixedFdInstall::new(types::Fixed(*slot), 0).build().user_data(OWN);
+            // SAFETY: the entry points at nothing, and the table's files are the ring's own.
+            unsafe { self.push(&entry) }?;
+        }
+        self.submit()?;
+        for result in self.own.drain(..) {
+            if result < 0 {
+                each(Err(io::Error::from_raw_os_error(-result)));
+            } else {
+                // SAFETY: the kernel made this descriptor for us, and nobody else knows of it.
+                each(Ok(unsafe { OwnedFd::from_raw_fd(result) }));
+            }
+        }
+        Ok(())
     }
 
     /// The first of `codes`, each with a name, that this kernel does not know.
@@ -190,15 +231,16 @@ impl<T: Token> Ring<T> {
         let start: *const i32 = self.adopting.insert(cell).get();
         // The kernel allocates the place, and writes it to where the descriptor was.
         let entry = opcode::FilesUpdate::new(start, 1).offset(-1).build().user_data(OWN);
-        self.adopted = None;
+        self.own.clear();
         // SAFETY: the cell stays until the completion (B).
         unsafe { self.push(&entry) }?;
         self.submit()?;
         // It has ended in that call: it never waits.
-        let (Some(result), Some(mut cell)) = (self.adopted.take(), self.adopting.take()) else {
+        let Some(result) = self.own.pop() else {
             std::mem::forget(self.adopting.take());
             return Err(io::Error::other("a file is not in the table yet"));
         };
+        let mut cell = self.adopting.take().ok_or(ErrorKind::Other)?;
         if result < 0 {
             return Err(io::Error::from_raw_os_error(-result));
         }
@@ -309,7 +351,7 @@ impl<T: Token> Ring<T> {
         self.overflows += u64::from(self.ring.submission().cq_overflow());
         for entry in self.ring.completion() {
             if entry.user_data() == OWN {
-                self.adopted = Some(entry.result());
+                self.own.push(entry.result());
                 continue;
             }
             let (token, result, flags) = (T::unpack(entry.user_data()), entry.result(), entry.flags());

@@ -5,10 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use io_uring::types;
 
 /// A plain descriptor, or a place in the ring's table of files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Target(pub(crate) Place);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     Plain(types::Fd),
     Fixed(types::Fixed),

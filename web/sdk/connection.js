@@ -11,6 +11,8 @@ const BACKOFF_CAP_MS = 30_000;
 const HEALTHY_AFTER_MS = 5_000;
 /** An overloaded node is given more air. */
 const OVERLOADED_ATTEMPT_MIN = 4;
+/** A CONNECT without an answer has reached the server by then, or never will. */
+const RIVAL_MS = 60_000;
 
 /**
  * @typedef {object} ConnectionState
@@ -38,6 +40,12 @@ export class Connection extends Emitter {
   #next = null;
   #attempt = 0;
   #onlineSince = 0;
+  /**
+   * When a link was lost whose CONNECT has no answer, in this life or at the end of an earlier one. The server may hold
+   * it for the newer one of this device.
+   * @type {number | null}
+   */
+  #rivalAt = null;
   #expired = false;
   /** @type {any} */
   #timer = null;
@@ -69,6 +77,8 @@ export class Connection extends Emitter {
     if (this.#state.name !== "stopped") return;
     this.#attempt = 0;
     this.#era += 1;
+    // Who goes on from an earlier life: what that one had sent may still be on its way.
+    if (this.#credentials.sync()) this.#rivalAt = this.#env.now();
     this.#open(this.#url);
   }
 
@@ -197,15 +207,28 @@ export class Connection extends Emitter {
     if (wasNext) this.#next = null;
     else if (link === this.#link) this.#link = null;
     else return;
+    const byOurselves = code === CLOSE.REPLACED && this.#isByOurselves();
+    if (link.unanswered && !error && code !== CLOSE.REPLACED) this.#rivalAt = this.#env.now();
     if (code === CLOSE.TOKEN_EXPIRED || error?.code === 201) this.#expired = true;
-    else if (!wasNext && this.#next && code === CLOSE.REPLACED) return this.#go({ name: "connecting" }); // by ourselves
-    else if (!shouldReconnect(code)) return this.#halt({ name: "stopped", code, error: error ?? undefined });
+    else if (!byOurselves && !shouldReconnect(code)) return this.#halt({ name: "stopped", code, error: error ?? undefined });
     if (wasNext && this.#link) return this.#moveAgain();
     if (this.#next) return this.#go({ name: "connecting" }); // its successor is under way
     if (this.#onlineSince && this.#env.now() - this.#onlineSince >= HEALTHY_AFTER_MS) this.#attempt = 0;
     this.#onlineSince = 0;
     if (code === CLOSE.OVERLOADED) this.#attempt = Math.max(this.#attempt, OVERLOADED_ATTEMPT_MIN);
     this.#retryLater(code, error?.retryAfterMs);
+  }
+
+  /**
+   * The server closes the old link of a device when a new one comes. That is no reason to stop if the new one is ours:
+   * under way, or lost before its WELCOME. Each lost one explains one such close, so that two apps that go by the name of
+   * one device do not replace each other for ever.
+   */
+  #isByOurselves() {
+    if (this.#next) return true;
+    const rivalAt = this.#rivalAt;
+    this.#rivalAt = null;
+    return rivalAt !== null && this.#env.now() - rivalAt < RIVAL_MS;
   }
 
   /** The new home did not take us; the old one still serves: try the known address. */

@@ -70,6 +70,11 @@ export class Link {
     return this.#live && !this.#closed;
   }
 
+  /** True if CONNECT went out and no WELCOME came: the server may have the session all the same. */
+  get unanswered() {
+    return this.#rid > 0 && !this.#live;
+  }
+
   /** Commands that await their reply or room in flight. */
   get pending() {
     return this.#pending.size + this.#waiting.length;

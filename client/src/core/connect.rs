@@ -31,7 +31,8 @@ pub(crate) struct Connecting {
     at: Option<Instant>,
     /// When the connection that was moved away from is closed, whatever it still owes.
     leave_by: Option<Instant>,
-    /// When a connection was lost whose CONNECT has no answer. The server may hold it for the newer one of this device.
+    /// When a connection was lost whose CONNECT has no answer, in this life or at the end of an earlier one. The server
+    /// may hold it for the newer one of this device.
     rival: Option<Instant>,
 }
 
@@ -42,6 +43,11 @@ impl Connecting {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.at.into_iter().chain(self.leave_by).min()
+    }
+
+    /// An earlier life of this client ended a moment ago at the latest: what it had sent may still be on its way.
+    pub(crate) fn had_rival(&mut self, now: Instant) {
+        self.rival = Some(now);
     }
 }
 

@@ -87,7 +87,7 @@ impl Core {
             (Asked::Fetch(conv, _), FrameBody::Error(error)) => self.fetch_failed(&conv, &error, now),
             (Asked::Watch, FrameBody::Presence(presence)) => self.event(Event::Presence(presence.users)),
             (Asked::Subscribe(channel), FrameBody::Ok(_)) => drop(self.subscribed(&channel, None, now)),
-            (Asked::Head(channel, ticket), answer) => self.stands(&channel, ticket, &answer),
+            (Asked::Head(channel, ticket), answer) => self.stands(&channel, ticket, answer, now),
             // An answer that does not fit: the outcome is unknown.
             (Asked::Send(cmid), _) => self.outbox.retry(&cmid, now + PAUSE, true),
             (Asked::Sync, _) => self.sync.state = SyncState::Later(now + PAUSE),
@@ -275,7 +275,9 @@ impl Core {
                 self.order.probe(channel, now);
             }
             (None, None) => {
-                let history = pb::History { conv: channel.to_string(), after: Some(0), before: None, limit: 1 };
+                // The last entry: it is read from the log, and shows where that ends even if the node has not heard of
+                // it yet.
+                let history = pb::History { conv: channel.to_string(), after: None, before: None, limit: 1 };
                 let _ = self.ask(Asked::Head(channel.clone(), ticket), FrameBody::History(history), now);
                 return true;
             }
@@ -284,18 +286,35 @@ impl Core {
     }
 
     /// The answer to where a channel stands.
-    fn stands(&mut self, channel: &ConvId, ticket: Option<Ticket>, answer: &FrameBody) {
+    fn stands(&mut self, channel: &ConvId, ticket: Option<Ticket>, answer: FrameBody, now: Instant) {
+        let ticket = ticket.filter(|ticket| self.requests.get(*ticket).is_some());
+        let mut result = Ok(FrameBody::Ok(pb::Ok {}));
+        let floor = match answer {
+            FrameBody::Page(page) => page.head,
+            // A channel without an entry does not exist yet.
+            FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number() => 0,
+            FrameBody::Error(error) if error.retryable && ticket.is_some() => {
+                // Whoever is told that it is subscribed counts on what comes from then on, and nobody would know after a
+                // cut where that began: so it is all asked once more.
+                if ticket.is_some_and(|ticket| self.ask_later(ticket, &error, now)) {
+                    return;
+                }
+                result = Err(RequestError::Refused(error));
+                Seq::MAX
+            }
+            // The first push decides.
+            _ => Seq::MAX,
+        };
         if let Some(known) = self.channels.get_mut(channel) {
-            known.floor = Some(match answer {
-                FrameBody::Page(page) => page.head,
-                // A channel without an entry does not exist yet.
-                FrameBody::Error(error) if error.code == ErrorCode::NoConversation.number() => 0,
-                // The first push decides.
-                _ => Seq::MAX,
-            });
+            known.floor = Some(floor);
+            if floor != Seq::MAX {
+                // What is pushed below it is older than the subscription: its node had not heard of it before.
+                self.order.place(channel, floor, now);
+            }
         }
-        if let Some(ticket) = ticket.filter(|ticket| self.requests.finish(*ticket).is_some()) {
-            self.effects.push_back(Effect::Answer { ticket, result: Ok(FrameBody::Ok(pb::Ok {})) });
+        if let Some(ticket) = ticket {
+            self.requests.finish(ticket);
+            self.effects.push_back(Effect::Answer { ticket, result });
         }
     }
 
@@ -304,11 +323,9 @@ impl Core {
     fn answer(&mut self, ticket: Ticket, body: FrameBody, now: Instant) {
         if let FrameBody::Error(error) = &body
             && error.retryable
+            && self.ask_later(ticket, error, now)
         {
-            let wait = pause(error, PAUSE);
-            if self.requests.retry(ticket, now + wait + self.random.up_to(wait / 4)) {
-                return;
-            }
+            return;
         }
         // The app counts on what comes from the answer on: so it gets it when it is known where that begins. A cut
         // before would lose what is published until the next connection.
@@ -327,6 +344,12 @@ impl Core {
             }
         };
         self.effects.push_back(Effect::Answer { ticket, result });
+    }
+
+    /// The server refused a request for a passing reason. False if there is no time left to ask once more.
+    fn ask_later(&mut self, ticket: Ticket, error: &pb::Error, now: Instant) -> bool {
+        let wait = pause(error, PAUSE);
+        self.requests.retry(ticket, now + wait + self.random.up_to(wait / 4))
     }
 
     /// What an answer tells the client itself.

@@ -93,6 +93,8 @@ pub struct Core {
     config: Config,
     encoding: Encoding,
     identity: Identity,
+    /// It goes on from an earlier life.
+    resumed: bool,
     user: Option<UserId>,
     name: String,
     random: Random,
@@ -146,7 +148,8 @@ impl Core {
         for record in restored {
             outbox.push(record, true);
         }
-        if !resume.token.is_empty() {
+        let resumed = !resume.token.is_empty();
+        if resumed {
             identity.token = Some(resume.token);
         }
         Self {
@@ -155,6 +158,7 @@ impl Core {
             config,
             encoding,
             identity,
+            resumed,
             user: UserId::new(&resume.user).ok(),
             name: resume.name,
             random: Random::new(seed),
@@ -177,6 +181,9 @@ impl Core {
 
     /// Begins to connect.
     pub fn start(&mut self, now: Instant) {
+        if self.resumed {
+            self.connecting.had_rival(now);
+        }
         self.open(now);
     }
 

@@ -41,24 +41,75 @@ pub(crate) struct Place {
     position: u32,
 }
 
-/// The topics of one session.
-#[derive(Debug, Default)]
-pub(crate) struct Joined(Vec<Place>);
+/// The topics of one session. Most have one, which needs no list: a million sessions may have it.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// At most one.
+    Few(Option<Place>),
+    Many(Vec<Place>),
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Self::Few(None)
+    }
+}
+
+const _: () = assert!(size_of::<Joined>() <= 24);
 
 impl Joined {
     /// How many they are.
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.places().len()
     }
 
-    /// Bytes of memory held besides the box itself.
+    /// Bytes of memory held, the box included.
     pub(crate) fn heap_bytes(&self) -> usize {
-        size_of::<Self>() + self.0.capacity() * size_of::<Place>()
+        let listed = if let Self::Many(places) = self { places.capacity() } else { 0 };
+        size_of::<Self>() + listed * size_of::<Place>()
     }
 
     /// Follows a move in a topic's array.
     pub(crate) fn moved(&mut self, to: &Moved) {
-        self.0[to.entry as usize].position = to.position;
+        self.places_mut()[to.entry as usize].position = to.position;
+    }
+
+    fn places(&self) -> &[Place] {
+        match self {
+            Self::Few(place) => place.as_slice(),
+            Self::Many(places) => places,
+        }
+    }
+
+    fn places_mut(&mut self) -> &mut [Place] {
+        match self {
+            Self::Few(place) => place.as_mut_slice(),
+            Self::Many(places) => places,
+        }
+    }
+
+    fn push(&mut self, place: Place) {
+        match self {
+            Self::Few(none @ None) => *none = Some(place),
+            Self::Few(Some(first)) => *self = Self::Many(vec![*first, place]),
+            Self::Many(places) => places.push(place),
+        }
+    }
+
+    /// Takes the place at `entry` out; the last one is there from now on.
+    fn swap_remove(&mut self, entry: usize) -> Place {
+        match self {
+            Self::Few(place) => place.take().expect("an entry names a place"),
+            Self::Many(places) => {
+                let removed = places.swap_remove(entry);
+                match places[..] {
+                    [last] => *self = Self::Few(Some(last)),
+                    _ if places.capacity() > 4 * places.len().max(4) => places.shrink_to(2 * places.len()),
+                    _ => {}
+                }
+                removed
+            }
+        }
     }
 }
 
@@ -83,12 +134,12 @@ impl Topics {
                 id
             }
         };
-        if joined.0.iter().any(|place| place.topic == id) {
+        if joined.places().iter().any(|place| place.topic == id) {
             return false;
         }
         let members = &mut self.topics[id as usize].members;
-        joined.0.push(Place { topic: id, position: members.len() as u32 });
-        members.push(Member { slot, entry: joined.0.len() as u32 - 1 });
+        joined.push(Place { topic: id, position: members.len() as u32 });
+        members.push(Member { slot, entry: joined.len() as u32 - 1 });
         true
     }
 
@@ -96,13 +147,13 @@ impl Topics {
     /// sessions.
     pub(crate) fn leave(&mut self, joined: &mut Joined, name: &ConvId) -> Option<[Option<Moved>; 2]> {
         let id = *self.names.get(name)?;
-        let entry = joined.0.iter().position(|place| place.topic == id)?;
+        let entry = joined.places().iter().position(|place| place.topic == id)?;
         Some(self.leave_entry(joined, entry))
     }
 
     /// Takes the session of `joined` out of the last topic of its list; `None` if there is no more.
     pub(crate) fn leave_last(&mut self, joined: &mut Joined) -> Option<[Option<Moved>; 2]> {
-        let last = joined.0.len().checked_sub(1)?;
+        let last = joined.len().checked_sub(1)?;
         Some(self.leave_entry(joined, last))
     }
 
@@ -135,7 +186,7 @@ impl Topics {
     }
 
     fn leave_entry(&mut self, joined: &mut Joined, entry: usize) -> [Option<Moved>; 2] {
-        let place = joined.0.swap_remove(entry);
+        let place = joined.swap_remove(entry);
         let topic = &mut self.topics[place.topic as usize];
         let moves = topic.remove(place.position as usize);
         if topic.members.is_empty() {
@@ -143,11 +194,8 @@ impl Topics {
             self.names.remove(&topic.name);
         }
         // The session's last topic took the entry's place in its own list.
-        if let Some(moved) = joined.0.get(entry) {
+        if let Some(moved) = joined.places().get(entry) {
             self.topics[moved.topic as usize].members[moved.position as usize].entry = entry as u32;
-        }
-        if joined.0.capacity() > 4 * joined.0.len().max(4) {
-            joined.0.shrink_to(2 * joined.0.len());
         }
         moves
     }
@@ -155,7 +203,7 @@ impl Topics {
     /// Whether both sides agree about the session in `slot`.
     #[cfg(any(test, debug_assertions))]
     pub(crate) fn agrees(&self, slot: u32, joined: &Joined) -> bool {
-        joined.0.iter().enumerate().all(|(entry, place)| {
+        joined.places().iter().enumerate().all(|(entry, place)| {
             self.topics.get(place.topic as usize).is_some_and(|topic| {
                 topic.members.get(place.position as usize) == Some(&Member { slot, entry: entry as u32 })
                     && topic.undone <= topic.members.len()

@@ -57,18 +57,19 @@ impl From<io::Error> for NoDrivers {
 }
 
 impl Drivers {
-    /// Drivers for `shards` shards, and what wakes them. The log says which kind, and why.
-    pub(crate) fn new(kind: DriverKind, shards: u16) -> Result<Made<Self>, NoDrivers> {
+    /// Drivers for `shards` shards of `connections_max` connections each, and what wakes them. The log says which kind, and
+    /// why.
+    pub(crate) fn new(kind: DriverKind, shards: u16, connections_max: usize) -> Result<Made<Self>, NoDrivers> {
         // On a thread that ends: when a ring goes, the kernel interrupts the system calls of whoever made it.
-        thread::scope(|scope| scope.spawn(|| Self::choose(kind, shards)).join())
+        thread::scope(|scope| scope.spawn(|| Self::choose(kind, shards, connections_max)).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    fn choose(kind: DriverKind, shards: u16) -> Result<Made<Self>, NoDrivers> {
+    fn choose(kind: DriverKind, shards: u16, connections_max: usize) -> Result<Made<Self>, NoDrivers> {
         let told =
             |kind: DriverKind, reason: &str| tracing::info!(driver = kind.name(), reason, "what moves the bytes");
         match kind {
-            DriverKind::Auto => match probe().and_then(|()| Self::make_uring_by_choice(shards)) {
+            DriverKind::Auto => match probe().and_then(|()| Self::make_uring_by_choice(shards, connections_max)) {
                 Ok(Some(made)) => {
                     told(DriverKind::Uring, "the kernel allows all it needs");
                     return Ok(made);
@@ -82,20 +83,20 @@ impl Drivers {
             }
             DriverKind::Poll => told(kind, "it was asked for"),
         }
-        Ok(Self::make(kind, shards)?)
+        Ok(Self::make(kind, shards, connections_max)?)
     }
 
     /// Drivers that nobody asked for by name; `None`: poll is preferred.
-    fn make_uring_by_choice(shards: u16) -> Result<Option<Made<Self>>, Unfit> {
-        let make = || Self::make(DriverKind::Uring, shards).map_err(Unfit::Failed);
+    fn make_uring_by_choice(shards: u16, connections_max: usize) -> Result<Option<Made<Self>>, Unfit> {
+        let make = || Self::make(DriverKind::Uring, shards, connections_max).map_err(Unfit::Failed);
         AUTO_TAKES_URING.then(make).transpose()
     }
 
-    fn make(kind: DriverKind, shards: u16) -> io::Result<Made<Self>> {
+    fn make(kind: DriverKind, shards: u16, connections_max: usize) -> io::Result<Made<Self>> {
         match kind {
             #[cfg(target_os = "linux")]
             DriverKind::Uring => {
-                let (drivers, wakers) = collect(shards, UringDriver::new)?;
+                let (drivers, wakers) = collect(shards, |shard| UringDriver::new(shard, connections_max))?;
                 Ok((Self::Uring(drivers), wakers))
             }
             #[cfg(not(target_os = "linux"))]
@@ -121,12 +122,21 @@ fn collect<D, W: Wake>(shards: u16, new: impl Fn(u16) -> io::Result<(D, Arc<W>)>
     Ok((drivers, wakers))
 }
 
+/// Whether io_uring can move bytes here. Call it on a thread that ends soon: when a ring goes, the kernel interrupts the
+/// system calls of whoever made it.
+///
+/// # Errors
+/// What stands in the way.
 #[cfg(target_os = "linux")]
-fn probe() -> Result<(), Unfit> {
+pub fn probe() -> Result<(), Unfit> {
     uring::probe()
 }
 
+/// Whether io_uring can move bytes here: it is Linux's.
+///
+/// # Errors
+/// There is none.
 #[cfg(not(target_os = "linux"))]
-fn probe() -> Result<(), Unfit> {
+pub fn probe() -> Result<(), Unfit> {
     Err(Unfit::Missing)
 }

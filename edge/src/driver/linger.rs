@@ -1,37 +1,41 @@
-//! Sockets that said their end and are closed a moment later.
+//! Connections that said their end and are closed a moment later.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::conn::Conn;
-
-/// How long a socket is kept after we said the end: some round trips on a slow path.
+/// How long a connection is kept after we said the end: some round trips on a slow path.
 const KEEP: Duration = Duration::from_secs(1);
-/// Sockets kept at most; above, the oldest is closed early.
-const SOCKETS_MAX: usize = 1024;
 
 /// The list, oldest first.
-#[derive(Default)]
-pub(super) struct Linger {
-    sockets: VecDeque<(Instant, Conn)>,
+pub(super) struct Linger<T> {
+    kept: VecDeque<(Instant, T)>,
+    /// Above, the oldest is let go early.
+    most: usize,
 }
 
-impl Linger {
-    pub(super) fn keep(&mut self, socket: Conn, now: Instant) {
-        if self.sockets.len() == SOCKETS_MAX {
-            self.sockets.pop_front();
-        }
-        self.sockets.push_back((now + KEEP, socket));
+impl<T> Linger<T> {
+    pub(super) const fn new(most: usize) -> Self {
+        Self { kept: VecDeque::new(), most }
     }
 
-    /// Closes those whose time is over.
-    pub(super) fn let_go(&mut self, now: Instant) {
-        while self.sockets.front().is_some_and(|(deadline, _)| *deadline <= now) {
-            self.sockets.pop_front();
-        }
+    /// Keeps `conn` for its time. Returns one that has to go for it.
+    pub(super) fn keep(&mut self, conn: T, now: Instant) -> Option<T> {
+        let early = if self.kept.len() >= self.most { self.oldest() } else { None };
+        self.kept.push_back((now + KEEP, conn));
+        early
+    }
+
+    /// The next one whose time is over.
+    pub(super) fn over(&mut self, now: Instant) -> Option<T> {
+        if self.next_deadline()? <= now { self.oldest() } else { None }
+    }
+
+    /// The oldest, though its time is not over.
+    pub(super) fn oldest(&mut self) -> Option<T> {
+        self.kept.pop_front().map(|(_, conn)| conn)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.sockets.front().map(|(deadline, _)| *deadline)
+        self.kept.front().map(|(deadline, _)| *deadline)
     }
 }

@@ -11,5 +11,5 @@ pub mod uring;
 
 pub(crate) use choice::{Drivers, NoDrivers};
 
-pub use choice::Unfit;
+pub use choice::{Unfit, probe};
 pub use conn::Conn;

@@ -33,6 +33,10 @@ pub struct LoopMetrics {
     writes: AtomicU64,
     connections: AtomicU64,
     taken: AtomicU64,
+    rings: AtomicU64,
+    places_used: AtomicU64,
+    polls_rearmed: AtomicU64,
+    completions_overflowed: AtomicU64,
 }
 
 /// What the counters of one shard's loop stood at.
@@ -48,9 +52,17 @@ pub struct LoopSnapshot {
     pub writes: u64,
     /// Deliveries dropped at the full mailbox.
     pub mailbox_dropped: u64,
+    /// Rings of its io_uring driver; 0 with another one.
+    pub rings: u64,
+    /// Places in their tables that hold a connection, one that leaves included.
+    pub places_used: u64,
+    /// Polls that the kernel ended and that were armed again.
+    pub polls_rearmed: u64,
+    /// Times completions did not fit into a ring.
+    pub completions_overflowed: u64,
 }
 
-/// Counters of the acceptor.
+/// Counters of accepting.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptMetrics {
     pub(crate) pauses: AtomicU64,
@@ -86,6 +98,16 @@ impl LoopMetrics {
         add(&self.taken, 1);
     }
 
+    /// What an io_uring driver has: rings, places in use, and since it began polls armed again and overflows.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn rings(&self, rings: usize, places_used: u32, rearmed: u64, overflowed: u64) {
+        self.writer.check();
+        self.rings.store(rings as u64, Relaxed);
+        self.places_used.store(places_used.into(), Relaxed);
+        self.polls_rearmed.store(rearmed, Relaxed);
+        self.completions_overflowed.store(overflowed, Relaxed);
+    }
+
     /// Connections the shard has, or is about to have, if `given` were handed to it.
     pub(crate) fn load(&self, given: u64) -> u64 {
         self.connections.load(Relaxed) + given.saturating_sub(self.taken.load(Relaxed))
@@ -98,6 +120,10 @@ impl LoopMetrics {
             busy: Duration::from_nanos(self.busy_ns.load(Relaxed)),
             writes: self.writes.load(Relaxed),
             mailbox_dropped,
+            rings: self.rings.load(Relaxed),
+            places_used: self.places_used.load(Relaxed),
+            polls_rearmed: self.polls_rearmed.load(Relaxed),
+            completions_overflowed: self.completions_overflowed.load(Relaxed),
         }
     }
 }

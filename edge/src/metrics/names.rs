@@ -129,6 +129,21 @@ pub const BUSY: Name = counter("roost_shard_busy_seconds_total", "Time a shard w
 pub const WRITES: Name = counter("roost_writes_total", "Writes to connections that took bytes; each gathers frames.");
 /// Deliveries dropped at a full mailbox.
 pub const MAILBOX_DROPPED: Name = counter("roost_mailbox_dropped_total", "Deliveries dropped at a full mailbox.");
+/// Rings of the io_uring driver.
+pub const RINGS: Name = gauge("roost_uring_rings", "Rings of a shard's io_uring driver; 0 with another driver.");
+/// Places in use in the tables of rings.
+pub const PLACES_USED: Name =
+    gauge("roost_uring_places_used", "Places in the tables of a shard's rings that hold a connection.");
+/// Polls armed again.
+pub const POLLS_REARMED: Name = counter(
+    "roost_uring_polls_rearmed_total",
+    "Polls that the kernel ended, for want of room for their report, and that were armed again.",
+);
+/// Completions that did not fit.
+pub const COMPLETIONS_OVERFLOWED: Name = counter(
+    "roost_uring_completions_overflowed_total",
+    "Times completions did not fit into a ring, so that the kernel kept them elsewhere.",
+);
 /// Pauses of accepting.
 pub const ACCEPT_PAUSES: Name =
     counter("roost_accept_pauses_total", "Times accepting paused because descriptors or memory ran out.");
@@ -224,6 +239,10 @@ pub(super) const PER_SHARD: &[Series<LoopSnapshot, f64>] = &[
     (BUSY, None, |shard| shard.busy.as_secs_f64()),
     (WRITES, None, |shard| shard.writes as f64),
     (MAILBOX_DROPPED, None, |shard| shard.mailbox_dropped as f64),
+    (RINGS, None, |shard| shard.rings as f64),
+    (PLACES_USED, None, |shard| shard.places_used as f64),
+    (POLLS_REARMED, None, |shard| shard.polls_rearmed as f64),
+    (COMPLETIONS_OVERFLOWED, None, |shard| shard.completions_overflowed as f64),
 ];
 
 #[cfg(test)]

@@ -25,8 +25,12 @@ pub(crate) trait Harness {
     where
         Self: Sized;
 
-    /// A connection and its other end.
-    fn connect(&mut self) -> (<Self::Driver as Driver>::Conn, Self::Peer);
+    /// A connection and its other end. A driver that accepts by itself is turned until it has.
+    fn connect(
+        &mut self,
+        driver: &mut Self::Driver,
+        heard: &mut Heard<<Self::Driver as Driver>::Conn>,
+    ) -> (<Self::Driver as Driver>::Conn, Self::Peer);
 }
 
 /// The other end of a connection. Nothing here waits.
@@ -63,14 +67,14 @@ pub(crate) struct Heard<C> {
     pub(crate) keeps: bool,
     sent: Vec<(SessionKey, usize)>,
     writable: Vec<SessionKey>,
-    arrivals: Vec<C>,
+    pub(crate) arrivals: Vec<(C, SocketAddr)>,
 }
 
 impl<C> Sink for Heard<C> {
     type Conn = C;
 
-    fn accepted(&mut self, conn: C, _: SocketAddr) {
-        self.arrivals.push(conn);
+    fn accepted(&mut self, conn: C, peer: SocketAddr) {
+        self.arrivals.push((conn, peer));
     }
 
     fn received(&mut self, key: SessionKey, bytes: &mut [u8]) {
@@ -119,7 +123,7 @@ impl<H: Harness> Bench<H> {
 
     /// An attached connection.
     pub(crate) fn connect(&mut self) -> (SessionKey, H::Peer) {
-        let (conn, peer) = self.harness.connect();
+        let (conn, peer) = self.harness.connect(&mut self.driver, &mut self.heard);
         let now = self.driver.now();
         let key = self.shard.opened((Ipv4Addr::LOCALHOST, 1).into(), now).expect("room");
         self.shard.received(key, &mut b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), now);

@@ -3,6 +3,8 @@
 mod harness;
 mod rules;
 mod sockets;
+#[cfg(target_os = "linux")]
+mod uring;
 
 /// Makes every rule a test of the driver behind `$harness`.
 macro_rules! conforms {
@@ -41,5 +43,12 @@ macro_rules! conforms {
 }
 
 conforms!(poll_driver, crate::sockets::Loopback<roost_edge::driver::poll::PollDriver>);
+// With connections it accepts, which have no descriptors.
 #[cfg(target_os = "linux")]
-conforms!(uring_driver, crate::sockets::Loopback<roost_edge::driver::uring::UringDriver>);
+conforms!(uring_driver, crate::uring::Accepting);
+// With connections that somebody else made.
+#[cfg(target_os = "linux")]
+conforms!(uring_driver_given_sockets, crate::sockets::Loopback<roost_edge::driver::uring::UringDriver>);
+// With connections that are spread over several rings.
+#[cfg(target_os = "linux")]
+conforms!(uring_driver_of_many_rings, crate::uring::ManyRings);

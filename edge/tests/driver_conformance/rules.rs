@@ -334,7 +334,7 @@ pub(crate) fn a_send_that_outlives_its_connection_counts_for_nobody<H: Harness>(
 
 pub(crate) fn a_refused_connection_hears_the_answer<H: Harness>() {
     let mut bench = Bench::<H>::new();
-    let (conn, mut peer) = bench.harness.connect();
+    let (conn, mut peer) = bench.harness.connect(&mut bench.driver, &mut bench.heard);
     peer.send(b"GET /ws HTTP/1.1\r\n");
     bench.driver.refuse(conn, b"no room");
     assert_eq!(receive(&mut bench, &mut peer, 7), b"no room");

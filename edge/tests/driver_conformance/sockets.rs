@@ -5,16 +5,15 @@ use std::marker::PhantomData;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 
-use roost_edge::driver::Conn;
 use roost_edge::driver::poll::PollDriver;
 #[cfg(target_os = "linux")]
 use roost_edge::driver::uring::UringDriver;
 use roost_edge_core::driver::{Driver, Wake};
 
-use crate::harness::{Harness, Peer};
+use crate::harness::{Harness, Heard, Peer};
 
-/// A driver of sockets.
-pub(crate) trait Sockets: Driver<Conn = Conn> + Sized {
+/// A driver of sockets that somebody else accepts.
+pub(crate) trait Sockets: Driver<Conn: From<TcpStream>> + Sized {
     fn of_shard_0() -> (Self, Arc<dyn Wake>);
 }
 
@@ -29,7 +28,7 @@ impl Sockets for PollDriver {
 impl Sockets for UringDriver {
     fn of_shard_0() -> (Self, Arc<dyn Wake>) {
         let (driver, waker) =
-            Self::new(0).expect("io_uring is allowed here, or these tests are left out: --skip uring");
+            Self::new(0, 1000).expect("io_uring is allowed here, or these tests are left out: --skip uring");
         (driver, waker)
     }
 }
@@ -45,7 +44,7 @@ impl<D: Sockets> Harness for Loopback<D> {
         (Self(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), PhantomData), driver, waker)
     }
 
-    fn connect(&mut self) -> (Conn, TcpStream) {
+    fn connect(&mut self, _: &mut D, _: &mut Heard<D::Conn>) -> (D::Conn, TcpStream) {
         let peer = TcpStream::connect(self.0.local_addr().unwrap()).unwrap();
         let (conn, _) = self.0.accept().unwrap();
         conn.set_nonblocking(true).unwrap();

@@ -7,3 +7,5 @@ mod lifecycle;
 mod limits;
 mod sessions;
 mod support;
+#[cfg(target_os = "linux")]
+mod uring_tables;

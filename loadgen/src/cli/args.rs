@@ -24,6 +24,9 @@ use crate::threshold::Threshold;
         roost-load sends --senders 256 --for 10s                durable sends per second\n  \
         roost-load idle --connections 10000                     memory per session\n  \
         roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n  \
+        roost-load hold --connections 15000 --for 2m            set-up rate, memory and CPU of idle sessions\n  \
+        roost-load storm --connections 15000                    all drop at once and come back\n  \
+        roost-load echo --connections 1000                      echoes per CPU-second\n  \
         roost-load hostile                                      sixteen kinds of attack beside a good load\n\n\
         EXIT CODES\n  \
         0    well\n  \
@@ -60,8 +63,31 @@ pub(super) enum Command {
     /// One publisher, everybody listens: deliveries per CPU-second of the server
     #[command(after_help = "EXAMPLES\n  \
         roost-load broadcast --connections 2000 --publishes 500 --bytes 128\n  \
-        roost-load broadcast --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242")]
+        roost-load broadcast --connections 15000 --publishes 20 --rate 2 --threshold 'delivery.p99<1s'\n  \
+        roost-load broadcast --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242\n\n\
+        Above 5 000 connections, or with --mass, clients are those of `hold`: then latency is told to the first and to the last as well.")]
     Broadcast(Broadcast),
+    /// Holds up to millions of sessions with heartbeats: set-up rate, memory, CPU, losses
+    #[cfg(target_os = "linux")]
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load hold --connections 1000000 --rate 20000 --for 2m --serve '--driver uring'\n  \
+        roost-load hold --connections 50000 --publishes 5 --storm rst --drain --serve '--driver uring'\n  \
+        roost-load hold --connections 15000 --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242\n\n\
+        Clients are sockets without descriptors, in the tables of io_uring rings: their number is bounded by memory. Against a target on \
+        the loopback network they come from addresses of 127.1.0.0/16 and up, so that ports do not run out.")]
+    Hold(super::mass::Hold),
+    /// Everybody drops at once, and comes back in a slot of its own: how long until all are live again
+    #[cfg(target_os = "linux")]
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load storm --connections 15000 --how rst\n  \
+        roost-load storm --connections 15000 --how fin --window 3s --target http://127.0.0.1:8080 --token-key roost-data/secrets/token-key")]
+    Storm(super::mass::Storm),
+    /// Every client has one text under way, which the server sends back: messages per CPU-second of the server
+    #[cfg(target_os = "linux")]
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load echo --connections 1000 --bytes 128 --for 10s\n  \
+        roost-load echo --connections 1000 --target ws://127.0.0.1:9001/ --server-pid 4242")]
+    Echo(super::mass::Echo),
     /// Attacks of every kind beside a load that means well: by how much its latency grows, and what attackers are told
     #[command(after_help = "EXAMPLES\n  \
         roost-load hostile\n  \
@@ -135,6 +161,9 @@ pub(super) struct Common {
     /// The target's process on this host, to measure its memory and CPU time
     #[arg(long, value_name = "PID", requires = "target")]
     pub(super) server_pid: Option<u32>,
+    /// Further settings of a server of its own, as '--driver uring --shards 2'
+    #[arg(long, value_name = "FLAGS", conflicts_with = "target", allow_hyphen_values = true)]
+    pub(super) serve: Option<String>,
     /// A bound the report must keep, as 'delivery.p99<250ms'; may be given again
     #[arg(long, value_name = "BOUND")]
     pub(super) threshold: Vec<Threshold>,
@@ -216,24 +245,42 @@ pub(super) struct Idle {
 pub(super) struct Broadcast {
     /// Connections
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
-    connections: u32,
+    pub(super) connections: u32,
     /// Messages to publish
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
-    publishes: u32,
+    pub(super) publishes: u32,
     /// Messages per second
     #[arg(long, value_name = "N", default_value_t = 25.0, value_parser = rate)]
-    rate: f64,
+    pub(super) rate: f64,
     /// Messages that are due at the same moment
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    burst: u32,
+    pub(super) burst: u32,
     /// Length of a message's text
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = body)]
-    bytes: usize,
+    pub(super) bytes: usize,
     /// What the target speaks
     #[arg(long, value_name = "WHAT", default_value = "roost")]
-    protocol: Protocol,
+    pub(super) protocol: Protocol,
+    /// Take the clients of `hold`, whatever the number
+    #[cfg(target_os = "linux")]
+    #[arg(long)]
+    pub(super) mass: bool,
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
+}
+
+#[cfg(target_os = "linux")]
+impl Command {
+    /// The plan of many clients that the flags mean, or the command itself: it is another one.
+    pub(super) fn planned(self) -> Result<super::mass::Planned, Self> {
+        match self {
+            Self::Hold(hold) => Ok(hold.planned()),
+            Self::Storm(storm) => Ok(storm.planned()),
+            Self::Echo(echo) => Ok(echo.planned()),
+            Self::Broadcast(broadcast) if broadcast.is_mass() => Ok(broadcast.planned_mass()),
+            other => Err(other),
+        }
+    }
 }
 
 impl Command {
@@ -263,13 +310,15 @@ impl Command {
                 (scenario, idle.common)
             }
             Self::Broadcast(broadcast) => {
-                let Broadcast { connections, publishes, rate, burst: together, bytes, protocol, common } = broadcast;
+                let Broadcast { connections, publishes, rate, burst: together, bytes, protocol, common, .. } = broadcast;
                 let mut scenario = Scenario::broadcast(connections, publishes, rate, bytes);
                 if let Load::Open { burst, .. } = &mut scenario.load {
                     *burst = together;
                 }
                 (Scenario { protocol, ..scenario }, common)
             }
+            #[cfg(target_os = "linux")]
+            Self::Hold(_) | Self::Storm(_) | Self::Echo(_) => unreachable!("they have plans of their own"),
             Self::Hostile(hostile) => {
                 let hold = Duration::from_secs(hostile.plan().1.seconds());
                 (
@@ -286,12 +335,19 @@ impl Command {
     }
 }
 
+impl Common {
+    /// Further settings of a server of our own, one by one.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &str> {
+        self.serve.iter().flat_map(|flags| flags.split_whitespace())
+    }
+}
+
 fn url(text: &str) -> Result<Url, String> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     Url::parse(&whole).map_err(|error| error.to_string())
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| format!("{error} (write it as 20s)"))?;
     match time {
         Duration::ZERO => Err("longer than nothing, please".into()),
@@ -305,7 +361,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     if time.subsec_nanos() == 0 { Ok(time.as_secs()) } else { Err("whole seconds, please".into()) }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(super) fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "a number is needed")?;
     if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("between 0.001 and 10000000".into()) }
 }
@@ -315,7 +371,7 @@ fn share(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("between 0 and 1".into()) }
 }
 
-fn body(text: &str) -> Result<usize, String> {
+pub(super) fn body(text: &str) -> Result<usize, String> {
     let bytes: usize = text.parse().map_err(|_| "a whole number is needed")?;
     let range = BODY_BYTES_MIN..=roost_wire::limits::TEXT_BYTES_MAX;
     if range.contains(&bytes) { Ok(bytes) } else { Err(format!("between {} and {}", range.start(), range.end())) }

@@ -1,6 +1,10 @@
 //! The command line of `roost-load`.
 
 mod args;
+#[cfg(target_os = "linux")]
+mod mass;
+#[cfg(target_os = "linux")]
+mod mass_run;
 mod run;
 mod summary;
 

@@ -46,6 +46,11 @@ impl From<anyhow::Error> for Failed {
 
 /// Runs the command and returns its exit code.
 pub(super) fn run(command: Command) -> Result<u8, Failed> {
+    #[cfg(target_os = "linux")]
+    let command = match command.planned() {
+        Ok(planned) => return super::mass_run::run(&planned),
+        Err(command) => command,
+    };
     let attacks = match &command {
         Command::Hostile(hostile) => Some((hostile.plan(), hostile.ratio_max, hostile.rate())),
         _ => None,
@@ -58,19 +63,15 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         Some(_) => None,
         None => {
             progress.phase("starting a server");
-            Some(OwnServer::start(&common.out, if attacks.is_some() { DEFENDED } else { NO_LIMITS })?)
+            let mut flags = if attacks.is_some() { DEFENDED } else { NO_LIMITS }.to_vec();
+            flags.extend(common.settings());
+            Some(OwnServer::start(&common.out, &flags)?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
     let target = target(&common, server.as_ref())?;
-    let admin = server.as_ref().map(|server| server.admin).or_else(|| common.admin.as_ref().and_then(resolve));
-    let facts = ServerFacts {
-        address: target.host.clone(),
-        own: server.is_some(),
-        pid: server.as_ref().map(OwnServer::pid).or(common.server_pid),
-        version: admin.and_then(version),
-        here: target.address.ip().is_loopback(),
-    };
+    let admin = admin_of(&common, server.as_ref());
+    let facts = own_facts(&common, server.as_ref(), &target);
     let key = server.as_ref().map(OwnServer::token_key).or_else(|| common.token_key.clone());
     let threads = common.threads.unwrap_or_else(|| (environment.cores as u32 / 4).max(1)).min(scenario.clients);
     let conducting = Arc::new(Mutex::new(None));
@@ -120,6 +121,21 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     Ok(hostile.exit_code)
 }
 
+/// What is known of the server beforehand.
+pub(super) fn own_facts(common: &Common, server: Option<&OwnServer>, target: &Target) -> ServerFacts {
+    ServerFacts {
+        address: target.host.clone(),
+        own: server.is_some(),
+        pid: server.map(OwnServer::pid).or(common.server_pid),
+        version: admin_of(common, server).and_then(version),
+        here: target.address.ip().is_loopback(),
+    }
+}
+
+fn admin_of(common: &Common, server: Option<&OwnServer>) -> Option<SocketAddr> {
+    server.map(|server| server.admin).or_else(|| common.admin.as_ref().and_then(resolve))
+}
+
 /// A panic while it was held left nothing half done.
 fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,19 +150,14 @@ fn attacker_token(key: Option<&Path>) -> Result<String, Failed> {
 
 /// Refuses what cannot work, before anything is started.
 fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
-    let refuse = |why: String| Err(Failed::Usage(Cli::command().error(ErrorKind::ValueValidation, why)));
+    let refuse = |why: String| Err(refuse(why));
     if scenario.protocol == Protocol::Plain && common.target.is_none() {
         return refuse("--protocol plain needs a --target: the server started here speaks roost".into());
     }
     if scenario.protocol == Protocol::Plain && common.token_key.is_some() {
         return refuse("--protocol plain knows no tokens: leave out --token-key".into());
     }
-    if let Some(pid) = common.server_pid
-        && cfg!(target_os = "linux")
-        && !Path::new(&format!("/proc/{pid}")).exists()
-    {
-        return refuse(format!("--server-pid: there is no process {pid} here"));
-    }
+    check_pid(common)?;
     let needed = u64::from(scenario.clients) + DESCRIPTORS_SPARE;
     if let Some(max) = host::raise_descriptors().filter(|max| *max < needed) {
         return refuse(format!(
@@ -157,7 +168,22 @@ fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
     Ok(())
 }
 
-fn target(common: &Common, server: Option<&OwnServer>) -> Result<Target, Failed> {
+/// A process that is to be looked at must be there.
+pub(super) fn check_pid(common: &Common) -> Result<(), Failed> {
+    match common.server_pid {
+        Some(pid) if cfg!(target_os = "linux") && !Path::new(&format!("/proc/{pid}")).exists() => {
+            Err(refuse(format!("--server-pid: there is no process {pid} here")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Wrong usage, in words.
+pub(super) fn refuse(why: String) -> Failed {
+    Failed::Usage(Cli::command().error(ErrorKind::ValueValidation, why))
+}
+
+pub(super) fn target(common: &Common, server: Option<&OwnServer>) -> Result<Target, Failed> {
     if let Some(server) = server {
         return Ok(Target { address: server.listen, host: server.listen.to_string(), path: "/ws".into() });
     }
@@ -182,13 +208,26 @@ fn resolve(url: &Url) -> Option<SocketAddr> {
 
 fn credentials(key: Option<&Path>) -> Result<Credentials, Failed> {
     let Some(path) = key else { return Ok(Credentials::Guests) };
-    let secret = roost_storage::embedded::read_secret(path)
-        .with_context(|| format!("cannot read the token key {}", path.display()))?;
+    let secret = secret(path)?;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_millis();
-    // Users of this run alone, so that their conversations are new.
+    Ok(Credentials::Key { keys: Box::new(Keys::new(&secret)), run: run_number(), now_ms: now_ms as u64 })
+}
+
+/// The key that signs the server's tokens, if it is known.
+#[cfg(target_os = "linux")]
+pub(super) fn key_of(common: &Common, server: Option<&OwnServer>) -> Result<Option<[u8; 32]>, Failed> {
+    server.map(OwnServer::token_key).or_else(|| common.token_key.clone()).map(|path| secret(&path)).transpose()
+}
+
+fn secret(path: &Path) -> Result<[u8; 32], Failed> {
+    let secret = roost_storage::embedded::read_secret(path);
+    Ok(secret.with_context(|| format!("cannot read the token key {}", path.display()))?)
+}
+
+/// A number of this run alone, so that its users and their conversations are new.
+pub(super) fn run_number() -> u64 {
     let run = uuid::Uuid::new_v7(uuid::Timestamp::now(uuid::NoContext)).as_u64_pair();
-    let run = run.0.rotate_left(32) ^ run.1;
-    Ok(Credentials::Key { keys: Box::new(Keys::new(&secret)), run, now_ms: now_ms as u64 })
+    run.0.rotate_left(32) ^ run.1
 }
 
 /// Name and version of a server, by its admin pages.

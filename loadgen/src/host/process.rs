@@ -19,7 +19,7 @@ impl Reading {
     /// Looks at the process `pid`, or only at the kernel.
     pub(crate) fn take(pid: Option<u32>) -> Self {
         Self {
-            anonymous_bytes: pid.and_then(anonymous),
+            anonymous_bytes: pid.and_then(|pid| status(pid, "RssAnon:")),
             cpu_ns: pid.and_then(cpu),
             slab_bytes: meminfo("Slab:"),
             tcp_bytes: tcp(),
@@ -57,8 +57,9 @@ pub(crate) fn meminfo(name: &str) -> Option<u64> {
     kibibytes(&std::fs::read_to_string("/proc/meminfo").ok()?, name)
 }
 
-fn anonymous(pid: u32) -> Option<u64> {
-    kibibytes(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "RssAnon:")
+/// Bytes of a line of a process's status.
+pub(crate) fn status(pid: u32, name: &str) -> Option<u64> {
+    kibibytes(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?, name)
 }
 
 fn kibibytes(text: &str, name: &str) -> Option<u64> {

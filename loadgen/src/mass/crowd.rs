@@ -62,13 +62,14 @@ pub(crate) struct Crowd {
     pub(super) heads: HashMap<u32, Vec<u8>>,
     live: u32,
     opening: u32,
+    closing: u32,
 }
 
 impl Crowd {
     /// `count` clients from number `first` on, none of them connected.
     pub(crate) fn new(first: u32, count: u32) -> Self {
         let clients = (0..count).map(|_| Client::new()).collect();
-        Self { clients, first, heads: HashMap::new(), live: 0, opening: 0 }
+        Self { clients, first, heads: HashMap::new(), live: 0, opening: 0, closing: 0 }
     }
 
     /// How many there are.
@@ -84,6 +85,11 @@ impl Crowd {
     /// On the way to be one.
     pub(crate) const fn opening(&self) -> u32 {
         self.opening
+    }
+
+    /// Nobody has a connection.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.live + self.opening + self.closing == 0
     }
 
     /// Its number in the whole run.
@@ -173,16 +179,25 @@ impl Crowd {
         client.flags &= Client::WAS_LIVE;
         self.heads.remove(&at);
         match was {
-            Phase::Live => self.live -= 1,
-            phase if phase.is_opening() => self.opening -= 1,
-            _ => {}
+            Phase::Gone => client.phase = Phase::Gone,
+            Phase::Closing => {}
+            Phase::Live => {
+                self.live -= 1;
+                self.closing += 1;
+            }
+            Phase::Connecting | Phase::Upgrading | Phase::Entering => {
+                self.opening -= 1;
+                self.closing += 1;
+            }
         }
         was
     }
 
     /// Its slot is free.
     pub(crate) fn gone(&mut self, at: u32) {
+        debug_assert_eq!(self.phase(at), Phase::Closing);
         self.clients[at as usize].phase = Phase::Gone;
+        self.closing -= 1;
     }
 
     /// Says goodbye.

@@ -459,7 +459,7 @@ fn environment(report: &Report) -> String {
 }
 
 /// A number with its thousands apart, and a digit behind the point only where it says something.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let decimals = usize::from(value.abs() < 100.0 && value.fract().abs() > 0.05);
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.split_once('.').map_or((text.as_str(), ""), |(whole, rest)| (whole, rest));

@@ -96,7 +96,11 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
 
     /// Does what follows from hearing or not hearing.
     fn follow(self: &Arc<Self>, outcome: Outcome) {
-        let Outcome { doubts, gaps, silences, changed, users_dropped, ask } = outcome;
+        let Outcome { mut doubts, met, gaps, silences, changed, users_dropped, ask } = outcome;
+        // While nobody is here nobody has missed anything.
+        if self.metrics.sessions.get() > 0 {
+            doubts += met;
+        }
         self.metrics.parcel_gaps.add(gaps);
         self.metrics.node_silences.add(silences);
         self.metrics.users_elsewhere_dropped.add(users_dropped);

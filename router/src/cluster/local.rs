@@ -16,6 +16,7 @@ use hashbrown::hash_table::HashTable;
 use roost_wire::UserId;
 use roost_wire::link::SessionKey;
 
+use crate::dense::Dense;
 use crate::sharded::Sharded;
 
 /// A part gives back room once it uses less than a part of it in this many.
@@ -59,8 +60,53 @@ pub(crate) struct Registered {
 /// The registry of one process: routes by the hash of their user, several to a user.
 #[derive(Default)]
 pub(crate) struct Local {
-    parts: Sharded<HashTable<Route>>,
+    parts: Sharded<Part>,
     hasher: DefaultHashBuilder,
+}
+
+/// Routes, and where they stand. A table of hashes is up to half empty: it holds places of four bytes, not routes.
+#[derive(Default)]
+struct Part {
+    routes: Dense<Route>,
+    places: HashTable<u32>,
+}
+
+impl Part {
+    /// The places of the routes of `user`, whose hash is `hash`.
+    fn of<'a>(&'a self, user: &'a UserId, hash: u64) -> impl Iterator<Item = u32> + 'a {
+        self.places.iter_hash(hash).copied().filter(|at| self.routes.get(*at).user == *user)
+    }
+
+    /// The place of the route of `user` that `is` it.
+    fn find(&self, user: &UserId, hash: u64, is: impl Fn(&Route) -> bool) -> Option<u32> {
+        self.of(user, hash).find(|at| is(self.routes.get(*at)))
+    }
+
+    fn insert(&mut self, hash: u64, route: Route, hasher: &DefaultHashBuilder) {
+        // There are no more of them than sessions, which are counted in 28 bits.
+        let at = self.routes.len() as u32;
+        self.routes.push(route);
+        self.places.insert_unique(hash, at, |at| hasher.hash_one(&self.routes.get(*at).user));
+    }
+
+    fn remove(&mut self, hash: u64, at: u32, hasher: &DefaultHashBuilder) -> Route {
+        if let Ok(place) = self.places.find_entry(hash, |place| *place == at) {
+            place.remove();
+        }
+        let route = self.routes.swap_remove(at);
+        let last = self.routes.len() as u32;
+        if at != last {
+            let moved = hasher.hash_one(&self.routes.get(at).user);
+            if let Some(place) = self.places.find_mut(moved, |place| *place == last) {
+                *place = at;
+            }
+        }
+        if self.places.capacity() > SHRINK_ABOVE && self.places.len() < self.places.capacity() / SHRINK_BELOW {
+            let room = self.places.len() * 2;
+            self.places.shrink_to(room, |at| hasher.hash_one(&self.routes.get(*at).user));
+        }
+        route
+    }
 }
 
 impl Local {
@@ -77,16 +123,13 @@ impl Local {
         let device = self.hasher.hash_one(device) & !Route::FLAGS;
         let route = Route { user: user.clone(), session, device: device | Route::PENDING, name: name.map(Box::from) };
         let hash = self.hasher.hash_one(user);
-        let mut routes = self.parts.of(user).lock();
-        let mut first = true;
-        for old in routes.iter_hash_mut(hash).filter(|old| old.user == *user) {
-            if old.device & !Route::FLAGS == device {
-                let replaced = std::mem::replace(old, route).session;
-                return Registered { replaced: Some(replaced), first: false };
-            }
-            first = false;
+        let mut part = self.parts.of(user).lock();
+        if let Some(old) = part.find(user, hash, |old| old.device & !Route::FLAGS == device) {
+            let replaced = std::mem::replace(part.routes.get_mut(old), route).session;
+            return Registered { replaced: Some(replaced), first: false };
         }
-        routes.insert_unique(hash, route, |route| self.hasher.hash_one(&route.user));
+        let first = part.of(user, hash).next().is_none();
+        part.insert(hash, route, &self.hasher);
         if first {
             came();
         }
@@ -96,11 +139,11 @@ impl Local {
     /// Lets pushes through to a registered session. `welcome` is called under the lock and told whether something
     /// was missed since registration. False if the session is not registered any more.
     pub(crate) fn accept(&self, user: &UserId, session: SessionKey, welcome: impl FnOnce(bool)) -> bool {
-        let mut routes = self.parts.of(user).lock();
-        let found = |route: &Route| route.session == session && route.user == *user;
-        let Some(route) = routes.find_mut(self.hasher.hash_one(user), found) else {
+        let mut part = self.parts.of(user).lock();
+        let Some(at) = part.find(user, self.hasher.hash_one(user), |route| route.session == session) else {
             return false;
         };
+        let route = part.routes.get_mut(at);
         let missed = route.device & Route::MISSED != 0;
         route.device &= !Route::FLAGS;
         welcome(missed);
@@ -110,8 +153,7 @@ impl Local {
     /// Forgets a session. `None` if it was not registered, else whether it was the user's last one; `gone` is then
     /// called under the lock.
     pub(crate) fn remove(&self, user: &UserId, session: SessionKey, gone: impl FnOnce()) -> Option<bool> {
-        let found = |route: &Route| route.session == session && route.user == *user;
-        self.take(user, found, gone).map(|(_, last)| last)
+        self.take(user, |route| route.session == session, gone).map(|(_, last)| last)
     }
 
     /// Forgets the session of a device, if `older` says so of it. Gives it, and whether it was the user's last one, as
@@ -124,22 +166,17 @@ impl Local {
         gone: impl FnOnce(),
     ) -> Option<(SessionKey, bool)> {
         let device = self.hasher.hash_one(device) & !Route::FLAGS;
-        let found =
-            |route: &Route| route.device & !Route::FLAGS == device && route.user == *user && older(route.session);
-        self.take(user, found, gone)
+        self.take(user, |route| route.device & !Route::FLAGS == device && older(route.session), gone)
     }
 
     fn take(&self, user: &UserId, found: impl Fn(&Route) -> bool, gone: impl FnOnce()) -> Option<(SessionKey, bool)> {
         let hash = self.hasher.hash_one(user);
-        let mut routes = self.parts.of(user).lock();
-        let (route, _) = routes.find_entry(hash, found).ok()?.remove();
-        let last = routes.find(hash, |route| route.user == *user).is_none();
+        let mut part = self.parts.of(user).lock();
+        let at = part.find(user, hash, found)?;
+        let route = part.remove(hash, at, &self.hasher);
+        let last = part.of(user, hash).next().is_none();
         if last {
             gone();
-        }
-        if routes.capacity() > SHRINK_ABOVE && routes.len() < routes.capacity() / SHRINK_BELOW {
-            let room = routes.len() * 2;
-            routes.shrink_to(room, |route| self.hasher.hash_one(&route.user));
         }
         Some((route.session, last))
     }
@@ -151,9 +188,9 @@ impl Local {
 
     /// Lists the users of a part, each once, with the name of a token if one is kept; under the lock.
     pub(crate) fn list<T>(&self, part: usize, take: impl FnOnce(Vec<(UserId, Option<Arc<str>>)>) -> T) -> Option<T> {
-        let routes = self.parts.parts().nth(part)?.lock();
+        let part = self.parts.parts().nth(part)?.lock();
         let user = |route: &Route| (route.user.clone(), route.name.as_deref().map(Arc::from));
-        let mut users: Vec<(UserId, Option<Arc<str>>)> = routes.iter().map(user).collect();
+        let mut users: Vec<(UserId, Option<Arc<str>>)> = part.routes.iter().map(user).collect();
         // Of several sessions one with a name comes first.
         users.sort_unstable_by(|(a, named), (b, also)| a.cmp(b).then(also.cmp(named)));
         users.dedup_by(|(a, _), (b, _)| a == b);
@@ -162,52 +199,56 @@ impl Local {
 
     /// Appends the accepted sessions of `user` to `sessions`, and notes for the others that they missed something.
     pub(crate) fn reach(&self, user: &UserId, sessions: &mut Vec<SessionKey>) {
-        let mut routes = self.parts.of(user).lock();
-        for route in routes.iter_hash_mut(self.hasher.hash_one(user)).filter(|route| route.user == *user) {
-            if route.is_pending() {
-                route.device |= Route::MISSED;
-            } else {
-                sessions.push(route.session);
+        let Part { routes, places } = &mut *self.parts.of(user).lock();
+        for at in places.iter_hash(self.hasher.hash_one(user)) {
+            let route = routes.get_mut(*at);
+            match route.user == *user {
+                true if route.is_pending() => route.device |= Route::MISSED,
+                true => sessions.push(route.session),
+                false => {}
             }
         }
     }
 
     /// Whether the user has a session.
     pub(crate) fn is_online(&self, user: &UserId) -> bool {
-        let routes = self.parts.of(user).lock();
-        routes.find(self.hasher.hash_one(user), |route| route.user == *user).is_some()
+        self.parts.of(user).lock().of(user, self.hasher.hash_one(user)).next().is_some()
     }
 
     /// Whether this very session is registered.
     pub(crate) fn holds(&self, user: &UserId, session: SessionKey) -> bool {
-        let routes = self.parts.of(user).lock();
-        let found = |route: &Route| route.session == session && route.user == *user;
-        routes.find(self.hasher.hash_one(user), found).is_some()
+        let is = |route: &Route| route.session == session;
+        self.parts.of(user).lock().find(user, self.hasher.hash_one(user), is).is_some()
     }
 
     /// The name in the token of one of the user's sessions.
     pub(crate) fn name(&self, user: &UserId) -> Option<Box<str>> {
-        let routes = self.parts.of(user).lock();
-        let found = |route: &Route| route.name.is_some() && route.user == *user;
-        routes.find(self.hasher.hash_one(user), found).and_then(|route| route.name.clone())
+        let part = self.parts.of(user).lock();
+        let at = part.find(user, self.hasher.hash_one(user), |route| route.name.is_some())?;
+        part.routes.get(at).name.clone()
     }
 
     /// The user has a record: names in tokens need not be kept any more.
     pub(crate) fn forget_name(&self, user: &UserId) {
-        let mut routes = self.parts.of(user).lock();
-        for route in routes.iter_hash_mut(self.hasher.hash_one(user)).filter(|route| route.user == *user) {
-            route.name = None;
+        let Part { routes, places } = &mut *self.parts.of(user).lock();
+        for at in places.iter_hash(self.hasher.hash_one(user)) {
+            let route = routes.get_mut(*at);
+            if route.user == *user {
+                route.name = None;
+            }
         }
     }
 
     #[cfg(all(test, not(roost_model)))]
     fn len(&self) -> usize {
-        self.parts.parts().map(|part| part.lock().len()).sum()
+        self.parts.parts().map(|part| part.lock().routes.len()).sum()
     }
 }
 
 #[cfg(all(test, not(roost_model)))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn reach(local: &Local, user: &UserId) -> Vec<SessionKey> {
@@ -264,11 +305,42 @@ mod tests {
         let local = Local::default();
         let user = |n: u32| UserId::from_bits(n.into());
         let key = |n: u32| SessionKey::new(0, n, 0);
-        let room = |local: &Local| local.parts.parts().map(|part| part.lock().capacity()).sum::<usize>();
+        let room = |local: &Local| local.parts.parts().map(|part| part.lock().places.capacity()).sum::<usize>();
         (0..50_000).for_each(|n| assert!(local.register(&user(n), "phone", key(n), None, || {}).first));
         let full = room(&local);
         (100..50_000).for_each(|n| assert_eq!(local.remove(&user(n), key(n), || {}), Some(true)));
         assert!(room(&local) <= full / 8, "{} of {full}", room(&local));
         assert!((0..100).all(|n| local.holds(&user(n), key(n))));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_list_of_sessions(steps in prop::collection::vec((0u32..60, 0u8..3, any::<bool>()), 0..400)) {
+            let local = Local::default();
+            let mut model: Vec<(u32, u8, SessionKey)> = Vec::new();
+            for (at, (user, device, comes)) in steps.into_iter().enumerate() {
+                let (id, session) = (UserId::from_bits(user.into()), SessionKey::new(0, at as u32, 0));
+                let of_device = model.iter().position(|(of, on, _)| (*of, *on) == (user, device));
+                let others = model.iter().any(|(of, on, _)| *of == user && *on != device);
+                if comes {
+                    let registered = local.register(&id, &device.to_string(), session, None, || {});
+                    let replaced = of_device.map(|at| model.swap_remove(at).2);
+                    prop_assert_eq!((registered.replaced, registered.first), (replaced, replaced.is_none() && !others));
+                    local.accept(&id, session, |_| {});
+                    model.push((user, device, session));
+                } else if let Some(at) = of_device {
+                    let (.., gone) = model.swap_remove(at);
+                    prop_assert_eq!(local.remove(&id, gone, || {}), Some(!others));
+                }
+                prop_assert_eq!(local.len(), model.len());
+            }
+            for user in 0..60 {
+                let mut found = reach(&local, &UserId::from_bits(user.into()));
+                let mut want: Vec<_> = model.iter().filter(|(of, ..)| *of == user).map(|(.., key)| *key).collect();
+                found.sort_unstable();
+                want.sort_unstable();
+                prop_assert_eq!(found, want);
+            }
+        }
     }
 }

@@ -70,6 +70,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Outcome {
     /// Parcels may be lost: so many times.
     pub(crate) doubts: usize,
+    /// Nodes that were not known: an earlier life of theirs may have told what never came.
+    pub(crate) met: usize,
     /// Holes that appeared.
     pub(crate) gaps: usize,
     /// Nodes that fell silent.
@@ -144,7 +146,10 @@ impl Peers {
     ) -> Verdict {
         self.make_room(from, out);
         let mut room = limits.users_max.saturating_sub(self.users());
-        let peer = self.peers.entry(from).or_insert_with(|| Peer::new(incarnation, now));
+        let peer = self.peers.entry(from).or_insert_with(|| {
+            out.met += 1;
+            Peer::new(incarnation, now)
+        });
         if incarnation < peer.incarnation || (incarnation == peer.incarnation && peer.left) {
             return Verdict::Stale;
         }

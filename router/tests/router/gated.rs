@@ -1,4 +1,5 @@
-//! A store whose answer to one read is held back: what happens between reading and answering can be chosen.
+//! A store whose answer to one read is held back: what happens between reading and answering can be chosen. An append
+//! is held back before it is done, and done then whether anybody still waits or not.
 
 use std::sync::Arc;
 
@@ -51,11 +52,17 @@ impl Store for GatedStore {
     }
 
     async fn append(&self, append: Append) -> Result<Appended> {
-        self.inner.append(append).await
+        let store = self.clone();
+        tokio::spawn(async move {
+            store.pass(Op::Append, ()).await;
+            store.inner.append(append).await
+        })
+        .await
+        .expect("it does not panic")
     }
 
     async fn range(&self, conv: &ConvId, range: Range, limit: usize) -> Result<Vec<Entry>> {
-        self.inner.range(conv, range, limit).await
+        self.pass(Op::Range, self.inner.range(conv, range, limit).await).await
     }
 
     async fn last_entries(&self, convs: &[ConvId]) -> Result<Vec<Option<Entry>>> {

@@ -83,8 +83,8 @@ impl Groups {
 
     /// What is left now. `None`: the kernel does not tell.
     pub(crate) fn memory(&self, root: &Root) -> Option<Memory> {
-        let machine = machine(&root.text("/proc/meminfo")?)?;
-        Some(self.0.iter().filter_map(Group::memory).fold(machine, Memory::or_less))
+        let machine = root.text("/proc/meminfo").and_then(|text| machine(&text));
+        machine.into_iter().chain(self.0.iter().filter_map(Group::memory)).reduce(Memory::or_less)
     }
 }
 
@@ -232,7 +232,10 @@ mod tests {
     #[test]
     fn what_the_kernel_does_not_tell_is_not_guessed() {
         assert_eq!(machine("MemTotal: 5 kB\n"), None);
-        assert_eq!(Groups::find(&Root::new(Path::new("/nonexistent"))).memory(&Root::new(Path::new("/nonexistent"))), None);
+        assert_eq!(
+            Groups::find(&Root::new(Path::new("/nonexistent"))).memory(&Root::new(Path::new("/nonexistent"))),
+            None
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roost_storage::{Append, IndexRow, Mark};
 use roost_wire::pb::Kind;
-use roost_wire::{ConvId, Seq, UserId, pb};
+use roost_wire::{ConvId, ErrorCode, Seq, UserId, pb};
 
 use crate::fault::{Fault, FaultCounts};
 use crate::store::Write;
@@ -66,6 +66,8 @@ pub(crate) struct Model {
     pub(crate) now_ms: u64,
     convs: BTreeMap<ConvId, Conv>,
     handed: BTreeMap<String, Handed>,
+    /// Messages whose last try was told as not stored.
+    not_stored: BTreeSet<String>,
     views: BTreeMap<(usize, ConvId), View>,
     /// The last entry that a device of the user holds.
     held: BTreeMap<(UserId, ConvId), Seq>,
@@ -93,6 +95,7 @@ impl Model {
             now_ms: 0,
             convs: BTreeMap::new(),
             handed: BTreeMap::new(),
+            not_stored: BTreeSet::new(),
             views: BTreeMap::new(),
             held: BTreeMap::new(),
             read: BTreeMap::new(),
@@ -217,6 +220,9 @@ impl Model {
                 broken
                     .push(format!("{cmid} was refused as certainly not stored, then stored as {} {seq}", handed.conv));
             }
+            if self.not_stored.contains(cmid) {
+                broken.push(format!("{cmid} was told as not stored, then stored as {} {seq} by no other try", append.conv));
+            }
             if let Some(conv) = self.convs.get_mut(&append.conv)
                 && let Some(before) = conv.sent_before(handed.client, handed.number)
             {
@@ -273,6 +279,23 @@ impl Model {
         };
         if let Some(what) = broken {
             self.violated(&About::both(client, &sent.conv), what);
+        }
+    }
+
+    /// A try of `cmid` came to a router.
+    pub(crate) fn tried(&mut self, cmid: &str) {
+        self.not_stored.remove(cmid);
+    }
+
+    /// A router answers a try of `cmid` with an error. Each but 502 says that it is not stored, and will not be by this
+    /// try: a client that gives up tells its user so.
+    pub(crate) fn told_not_stored(&mut self, cmid: &str, error: &pb::Error) {
+        let Some(handed) = self.handed.get(cmid).filter(|_| error.code != ErrorCode::Unknown.number()) else { return };
+        let (client, conv) = (handed.client, handed.conv.clone());
+        self.not_stored.insert(cmid.to_owned());
+        if let Some(seq) = self.convs.get(&conv).and_then(|conv| conv.find(cmid)) {
+            let what = format!("{cmid} is told as not stored ({}), but is stored as {conv} {seq}", error.code);
+            self.violated(&About::both(client, conv.as_str()), what);
         }
     }
 

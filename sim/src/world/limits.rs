@@ -1,17 +1,15 @@
 //! Every queue within its limit, after every step.
 
-use roost_edge_core::{Shard, ShardConfig};
+use roost_edge_core::{Outbound, Shard, ShardMetrics};
 use roost_router::RouterConfig;
+use roost_wire::link::SessionKey;
 
 use super::World;
 use crate::model::About;
 use crate::node::Node;
 
-/// Replies and words of the edge's own that may stand in a queue beside pushes: GOAWAY, CHANGED, close frames.
+/// Words of the edge's own that may stand in a queue beside pushes and replies: HELLO, GOAWAY, CHANGED, PONG, a close.
 const OWN_FRAMES_MAX: usize = 8;
-
-/// Sessions that have ended and whose commands are not answered yet.
-const ENDED_MAX: usize = 4;
 
 impl World {
     pub(super) fn check_limits(&mut self) {
@@ -23,9 +21,13 @@ impl World {
             );
         }
         for ((number, key), conn) in &self.served {
-            let Some(conn) = self.conns.get(conn) else { continue };
-            let shard = |node: &Node| check_outbound(&node.shards[usize::from(key.shard())], *key);
-            if let Some(what) = self.nodes[*number].as_ref().and_then(shard) {
+            let (Some(conn), Some(node)) = (self.conns.get(conn), &mut self.nodes[*number]) else { continue };
+            let shard = &node.shards[usize::from(key.shard())];
+            if shard.outbound(*key).is_none_or(Outbound::is_empty) {
+                node.owed.remove(key);
+            }
+            let owed = node.owed.get(key).copied().unwrap_or(0);
+            if let Some(what) = check_outbound(shard, *key, owed) {
                 broken.push((About::client(conn.client), format!("client {}: {what}", conn.client)));
             }
         }
@@ -43,17 +45,32 @@ impl World {
     }
 }
 
+/// What may wait for fan-out on a shard once a batch of mail has come in.
+pub(super) struct FanoutBound {
+    waiting: usize,
+    /// Items of the batch that are no deliveries: these always fit.
+    pub(super) others: usize,
+}
+
+impl FanoutBound {
+    /// Before the batch.
+    pub(super) fn new(metrics: &ShardMetrics) -> Self {
+        Self { waiting: waiting(metrics), others: 0 }
+    }
+}
+
+fn waiting(metrics: &ShardMetrics) -> usize {
+    let metrics = metrics.snapshot();
+    (metrics.fanout_items_queued - metrics.fanout_items_done) as usize
+}
+
 impl World {
-    /// What waits for fan-out, when the mail of `number` has just come in.
-    pub(super) fn check_fanout(&mut self, number: usize) {
+    /// What waits for fan-out, when the mail of `number` has just come in: deliveries stop at the limit.
+    pub(super) fn check_fanout(&mut self, number: usize, bounds: &[FanoutBound]) {
         let Some(node) = &self.nodes[number] else { return };
-        let broken = node.shards.iter().zip(&node.metrics).find_map(|(shard, metrics)| {
-            let metrics = metrics.snapshot();
-            let waiting = metrics.fanout_items_queued - metrics.fanout_items_done;
-            // Replies may still come for sessions that have ended.
-            let sessions = shard.connections() + ENDED_MAX;
-            let max = shard.config().fanout_items_max + sessions * replies_max(shard.config());
-            (waiting > max as u64).then(|| format!("node {number}: {waiting} items wait for fan-out, above {max}"))
+        let broken = node.shards.iter().zip(&node.metrics).zip(bounds).find_map(|((shard, metrics), bound)| {
+            let (waiting, max) = (waiting(metrics), shard.config().fanout_items_max.max(bound.waiting) + bound.others);
+            (waiting > max).then(|| format!("node {number}: {waiting} items wait for fan-out, above {max}"))
         });
         if let Some(what) = broken {
             self.model.violated(&About::all(), what);
@@ -76,18 +93,13 @@ fn check_node(node: &Node, config: &RouterConfig) -> Option<String> {
     None
 }
 
-/// Items about one session that are no deliveries.
-const fn replies_max(config: &ShardConfig) -> usize {
-    config.commands_in_flight_max as usize + OWN_FRAMES_MAX
-}
-
-fn check_outbound(shard: &Shard, key: roost_wire::link::SessionKey) -> Option<String> {
+/// Pushes stop at the limit; only replies and what the edge says by itself stand in a queue beyond it.
+fn check_outbound(shard: &Shard, key: SessionKey, owed: usize) -> Option<String> {
     let (outbound, config) = (shard.outbound(key)?, shard.config());
-    // What the edge answers by itself stops at twice the limit; a reply per command in flight may stand behind it.
-    let frames_max = 2 * config.outbound_frames_max + replies_max(config);
-    let bytes_max = config.reply_bytes_max.max(2 * config.outbound_bytes_max)
+    let frames_max = config.outbound_frames_max + owed + OWN_FRAMES_MAX;
+    let bytes_max = config.reply_bytes_max.max(config.outbound_bytes_max)
         + roost_wire::limits::SERVER_FRAME_BYTES_MAX
-        + replies_max(config) * 4096;
+        + (config.commands_in_flight_max as usize + OWN_FRAMES_MAX) * 4096;
     let (frames, bytes) = (outbound.len(), outbound.bytes());
     (frames > frames_max || bytes > bytes_max)
         .then(|| format!("{frames} frames and {bytes} B wait, above {frames_max} and {bytes_max}"))

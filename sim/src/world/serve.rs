@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roost_edge_core::{Effect, End};
-use roost_wire::UserId;
 use roost_wire::link::{Audience, Down, SessionKey};
+use roost_wire::{FrameBody, UserId};
 
+use super::limits::FanoutBound;
 use super::{Turn, World};
 use crate::bus::{BEAT_EVERY, Plug};
 use crate::fault::Fault;
@@ -122,12 +123,18 @@ impl World {
     pub(super) fn mail(&mut self, number: usize) {
         let now = self.now();
         let Some(node) = &mut self.nodes[number] else { return };
+        std::mem::take(&mut node.tried).iter().for_each(|cmid| self.model.tried(cmid));
+        let mut fanouts: Vec<FanoutBound> = node.metrics.iter().map(|metrics| FanoutBound::new(metrics)).collect();
         for (shard, down) in node.take_mail() {
+            fanouts[usize::from(shard)].others += usize::from(!matches!(down, Down::Deliver { .. }));
             if self.plan.trace {
                 self.model.trace(format_args!("node {number} posts to shard {shard}: {}", kind(&down)));
             }
             match &down {
-                Down::Accepted { session, user, .. } => drop(node.who.insert(*session, user.clone())),
+                Down::Accepted { session, user, .. } => {
+                    node.who.insert(*session, user.clone());
+                    *node.owed.entry(*session).or_default() += 1;
+                }
                 Down::Join { session, topic } => {
                     node.topics.entry(topic.clone()).or_default().insert(*session);
                 }
@@ -137,6 +144,12 @@ impl World {
                     }
                 }
                 Down::Reply { session, frame: Some(frame) } => {
+                    *node.owed.entry(*session).or_default() += 1;
+                    if let Some(cmid) = node.sends.remove(&(*session, frame.rid))
+                        && let Some(FrameBody::Error(error)) = &frame.body
+                    {
+                        self.model.told_not_stored(&cmid, error);
+                    }
                     if let (Some(user), Some(body)) = (node.who.get(session), &frame.body) {
                         self.model.told(user, body);
                     }
@@ -150,7 +163,7 @@ impl World {
             }
             node.shards[usize::from(shard)].down(down, now);
         }
-        self.check_fanout(number);
+        self.check_fanout(number, &fanouts);
     }
 
     pub(super) fn node_effect(&mut self, number: usize, effect: Effect) {

@@ -17,7 +17,7 @@ mod tag;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sends::Sends;
 use tag::Tag;
@@ -35,6 +35,8 @@ const BUFFERS: u16 = 1024;
 const BUFFER_BYTES: u32 = 4096;
 /// How often sockets that had no room are tried again.
 const BLOCKED_EVERY: Duration = Duration::from_millis(10);
+/// How often every ring is entered, whether it rang or not.
+const ENTER_EVERY: Duration = Duration::from_secs(1);
 
 /// What happened to a socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -128,6 +130,7 @@ pub struct Fleet {
     drowned: Vec<(u32, u8)>,
     /// The ring whose completions are being told.
     turn: usize,
+    entered: Instant,
 }
 
 impl Fleet {
@@ -164,6 +167,7 @@ impl Fleet {
             blocked: Vec::new(),
             drowned: Vec::new(),
             turn: 0,
+            entered: Instant::now(),
         })
     }
 
@@ -267,7 +271,7 @@ impl Fleet {
     ///
     /// # Errors
     /// As [`Ring::submit`].
-    pub fn next(&mut self) -> io::Result<Option<(u32, Event<'_>)>> {
+    pub fn event(&mut self) -> io::Result<Option<(u32, Event<'_>)>> {
         let Some(step) = self.step()? else { return Ok(None) };
         Ok(Some(match step {
             Step::Bytes(at, buffer, len) => (at, Event::Received(self.arena.take_back(buffer, len).1)),
@@ -286,8 +290,14 @@ impl Fleet {
     /// Submits what is there and takes out what completed. True if something did.
     fn go_round(&mut self) -> io::Result<bool> {
         let mut found = false;
+        let enter_all = self.entered.elapsed() >= ENTER_EVERY;
+        if enter_all {
+            self.entered = Instant::now();
+        }
         for ring in &mut self.rings {
-            if ring.pending() > 0 {
+            if enter_all {
+                ring.wait(Some(Duration::ZERO))?;
+            } else if ring.pending() > 0 {
                 ring.submit()?;
             }
             ring.look()?;

@@ -5,6 +5,9 @@ use std::collections::{HashMap, VecDeque};
 /// Messages that may wait for one socket. A peer that leaves so many unread is a fault.
 pub(super) const WAITING_MAX: usize = 1024;
 
+/// A message, and how many of its bytes are sent.
+type Rest = (Box<[u8]>, usize);
+
 /// A send by its number. The bytes neither move nor change until [`Sends::ended`].
 #[derive(Debug)]
 struct Send {
@@ -33,7 +36,7 @@ pub(super) struct Sends {
     under_way: Vec<Option<Send>>,
     free: Vec<u32>,
     /// By socket, in order: behind one that is under way, or that found no room.
-    waiting: HashMap<u32, VecDeque<(Box<[u8]>, usize)>>,
+    waiting: HashMap<u32, VecDeque<Rest>>,
 }
 
 impl Sends {
@@ -73,7 +76,7 @@ impl Sends {
     }
 
     /// The next message that waits for a socket.
-    pub(super) fn next(&mut self, socket: u32) -> Option<(Box<[u8]>, usize)> {
+    pub(super) fn next(&mut self, socket: u32) -> Option<Rest> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -124,11 +127,10 @@ mod tests {
         assert!(sends.wait(2, b"z".as_slice().into()));
         sends.put_back(1, b"aa".as_slice().into(), 1);
         let next: Vec<_> = std::iter::from_fn(|| sends.next(1)).collect();
-        assert_eq!(next.iter().map(|(bytes, from)| (&bytes[..], *from)).collect::<Vec<_>>(), [
-            (&b"aa"[..], 1),
-            (b"b", 0),
-            (b"c", 0)
-        ]);
+        assert_eq!(
+            next.iter().map(|(bytes, from)| (&bytes[..], *from)).collect::<Vec<_>>(),
+            [(&b"aa"[..], 1), (b"b", 0), (b"c", 0)]
+        );
         sends.forget(2);
         assert!(sends.next(2).is_none());
     }

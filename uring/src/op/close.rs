@@ -21,13 +21,13 @@ pub fn start<T: Token>(ring: &mut Ring<T>, slot: u32, how: How, token: T) -> io:
     unsafe { ring.push(&how.apply(entry, token)) }
 }
 
-/// Ends what is under way at `slot` and closes it, so that the peer hears of it. Completes with `closed`; if cancelling
-/// failed, with `cancelled` before.
+/// Ends the operation that was begun with `armed` and closes `slot`, where it was the last one: so the peer hears of it.
+/// Completes with `closed`, and with `cancelled` if nothing was armed.
 ///
 /// # Errors
 /// As [`Ring::submit`].
-pub fn after_cancel<T: Token>(ring: &mut Ring<T>, slot: u32, cancelled: T, closed: T) -> io::Result<()> {
+pub fn after_cancel<T: Token>(ring: &mut Ring<T>, slot: u32, armed: T, cancelled: T, closed: T) -> io::Result<()> {
     ring.make_room(2)?;
-    cancel::all(ring, slot, How::HARD_LINKED.and(How::QUIET), cancelled)?;
+    cancel::start(ring, armed, How::HARD_LINKED.and(How::QUIET), cancelled)?;
     start(ring, slot, How::PLAIN, closed)
 }

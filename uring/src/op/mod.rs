@@ -3,6 +3,7 @@
 //! Errors of all of them: as [`Ring::submit`](crate::Ring::submit), which they call when the ring is full.
 
 pub mod accept;
+pub mod adopt;
 pub mod bind;
 pub mod cancel;
 pub mod close;
@@ -25,7 +26,7 @@ pub struct How(Flags);
 impl How {
     /// Nothing.
     pub const PLAIN: Self = Self(Flags::empty());
-    /// It completes only when it fails.
+    /// It completes only when it fails. What is linked behind it completes not at all then.
     pub const QUIET: Self = Self(Flags::SKIP_SUCCESS);
     /// The next entry begins when this one has succeeded, and fails with ECANCELED if it has not. Both are to be in one
     /// submission: see [`Ring::make_room`](crate::Ring::make_room).

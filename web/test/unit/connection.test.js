@@ -188,6 +188,64 @@ test("a_failed_move_is_tried_again_while_the_old_link_serves", async () => {
   assert.equal(env.socket.url, "ws://here/ws");
 });
 
+test("a_device_replaced_by_a_lost_link_of_its_own_comes_back", async () => {
+  for (const [name, connectIsOut, back] of [
+    ["CONNECT went out and was lost", true, true],
+    ["CONNECT never went out", false, false],
+  ]) {
+    const { env, connection } = await started();
+    await env.socket.welcome();
+    const old = env.socket;
+    await old.says({ goaway: { slot_ms: 0 } });
+    await env.pass(0);
+    if (connectIsOut) await env.socket.says({ hello: {} });
+    await env.socket.ends(1006);
+    await env.pass(100);
+    await old.ends(4503, "replaced");
+    assert.equal(connection.state.name, back ? "waiting" : "stopped", name);
+    if (!back) continue;
+    await env.pass(2_000);
+    await env.socket.welcome();
+    assert.equal(connection.state.name, "online", name);
+    await env.socket.ends(4503, "replaced");
+    assert.equal(connection.state.name, "stopped", `${name}: the second time it is another app`);
+  }
+});
+
+test("a_connect_overtaken_by_a_lost_one_is_tried_again", async () => {
+  const { env, connection } = await started();
+  await env.socket.says({ hello: {} });
+  await env.socket.ends(1006);
+  for (const state of ["waiting", "stopped"]) {
+    await env.pass(4_000);
+    await env.socket.says({ hello: {} });
+    await env.socket.ends(4503, "replaced");
+    assert.equal(connection.state.name, state);
+  }
+});
+
+test("what_an_earlier_life_had_sent_replaces_a_client_that_goes_on_once_and_does_not_stop_it", async () => {
+  for (const [name, sync, after, back] of [
+    ["goes on", "s1", 1_000, true],
+    ["goes on for long", "s1", 61_000, false],
+    ["begins", "", 1_000, false],
+  ]) {
+    const { env, connection } = await started({ sync: () => sync });
+    await env.socket.welcome();
+    while (env.now() - 1_790_000_000_000 < after) {
+      await env.pass(1_000);
+      await env.socket.says({ pong: {} });
+    }
+    await env.socket.ends(4503, "replaced");
+    assert.equal(connection.state.name, back ? "waiting" : "stopped", name);
+    if (!back) continue;
+    await env.pass(2_000);
+    await env.socket.welcome();
+    await env.socket.ends(4503, "replaced");
+    assert.equal(connection.state.name, "stopped", `${name}: the second time it is another app`);
+  }
+});
+
 test("replies_are_matched_by_rid_and_errors_carry_their_code", async () => {
   const { env, connection } = await started();
   await env.socket.welcome();

@@ -35,6 +35,8 @@ const EVENTS_PER_TURN: usize = 1024;
 const SLICES_PER_WRITE: usize = 64;
 /// Several small frames are copied into one piece up to this many bytes: cheaper than a list of slices.
 const COPIED_BYTES_MAX: usize = 4096;
+/// Sockets kept at most after we said the end: each is a descriptor.
+const LINGERING_MAX: usize = 1024;
 const WAKE: Token = Token(usize::MAX);
 
 /// The readiness driver of one shard.
@@ -46,16 +48,22 @@ pub struct PollDriver {
     /// Who may have bytes to read, each at most once.
     ready: VecDeque<SessionKey>,
     buffer: Box<[u8]>,
-    linger: Linger,
+    linger: Linger<Conn>,
 }
 
 /// Wakes a [`PollDriver`].
 pub struct PollWaker(Waker);
 
+impl From<Waker> for PollWaker {
+    fn from(waker: Waker) -> Self {
+        Self(waker)
+    }
+}
+
 impl Wake for PollWaker {
     fn wake(&self) {
         if let Err(error) = self.0.wake() {
-            tracing::error!(%error, "cannot wake a shard");
+            tracing::error!(%error, "cannot wake a thread");
         }
     }
 }
@@ -75,7 +83,7 @@ impl PollDriver {
             sockets: Sockets::default(),
             ready: VecDeque::new(),
             buffer: vec![0; READ_BYTES_MAX].into(),
-            linger: Linger::default(),
+            linger: Linger::new(LINGERING_MAX),
         };
         Ok((driver, Arc::new(PollWaker(waker))))
     }
@@ -169,7 +177,7 @@ impl Driver for PollDriver {
         let mut timeout = timeout;
         if let Some(deadline) = self.linger.next_deadline() {
             let now = Instant::now();
-            self.linger.let_go(now);
+            while self.linger.over(now).is_some() {}
             let linger = deadline.saturating_duration_since(now);
             timeout = Some(timeout.map_or(linger, |timeout| timeout.min(linger)));
         }
@@ -209,7 +217,7 @@ impl Driver for PollDriver {
         // Best effort: a fresh socket has room for a short answer, and a peer that is gone needs none.
         let _ = conn.stream.write(answer);
         if conn.stream.shutdown(Shutdown::Write).is_ok() {
-            self.linger.keep(conn, Instant::now());
+            drop(self.linger.keep(conn, Instant::now()));
         }
     }
 
@@ -278,7 +286,7 @@ impl Driver for PollDriver {
         // overtake what we sent last. So say the end first, and close a moment later. Whoever has ended or failed
         // already can be closed at once.
         if socket.stream.shutdown(Shutdown::Write).is_ok() && !socket.flags.has(Flags::ENDING) {
-            self.linger.keep(socket.into_conn(), Instant::now());
+            drop(self.linger.keep(socket.into_conn(), Instant::now()));
         }
     }
 

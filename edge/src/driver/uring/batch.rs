@@ -31,7 +31,8 @@ pub(super) struct Piece {
 
 /// A send, by its place in the batch.
 struct Op {
-    key: SessionKey,
+    /// `None`: it belongs to no session.
+    key: Option<SessionKey>,
     len: u32,
     done: bool,
 }
@@ -55,17 +56,29 @@ impl Batch {
     /// A place for what `key` sends from the front of `outbound`, and the bytes; `None` if nothing waits.
     pub(super) fn add(&mut self, key: SessionKey, outbound: &Outbound) -> Option<(u32, Piece)> {
         let piece = self.piece(outbound)?;
+        Some((self.begin(Some(key), piece), piece))
+    }
+
+    /// A place for `answer`, which no session sends, and its bytes.
+    pub(super) fn add_answer(&mut self, answer: Bytes) -> (u32, Piece) {
+        let piece = Piece { start: answer.as_ptr(), len: answer.len().min(SEND_BYTES_MAX) as u32 };
+        self.last = None;
+        self.frames.push(answer);
+        (self.begin(None, piece), piece)
+    }
+
+    fn begin(&mut self, key: Option<SessionKey>, piece: Piece) -> u32 {
         let index = self.ops.len() as u32;
         self.ops.push(Op { key, len: piece.len, done: false });
         self.under_way += 1;
-        Some((index, piece))
+        index
     }
 
-    /// The send at `index` has ended. Returns whose it was and how many bytes were offered.
+    /// The send at `index` has ended. Returns whose it was (`None`: no session's) and how many bytes were offered.
     ///
     /// # Panics
     /// On a completion we did not ask for.
-    pub(super) fn ended(&mut self, index: u32) -> (SessionKey, usize) {
+    pub(super) fn ended(&mut self, index: u32) -> (Option<SessionKey>, usize) {
         let op = &mut self.ops[index as usize];
         assert!(!std::mem::replace(&mut op.done, true), "a send ends once");
         self.under_way -= 1;
@@ -242,7 +255,7 @@ mod tests {
         assert_eq!(added.map(|(_, piece)| bytes(piece).len()), [10, 50, PIECE_BYTES_MAX]);
         for (key, (index, _)) in keys.into_iter().zip(added) {
             assert!(Arc::strong_count(&alive) > 1, "held");
-            assert_eq!(batch.ended(index).0, key);
+            assert_eq!(batch.ended(index).0, Some(key));
             batch.tidy();
         }
         assert_eq!(Arc::strong_count(&alive), 1, "let go");

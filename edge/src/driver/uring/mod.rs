@@ -1,14 +1,19 @@
 //! Completion by io_uring: the kernel is handed hundreds of sends or receives in one call. Linux 6.0 or later.
 //!
-//! - `ring`: entries in, completions out; `token`: whom a completion is for; `op`: one operation a file;
-//! - `batch`: sends under way; `arena`: receive buffers; `socket`: a connection; `waker`: an eventfd;
-//! - `probe`: whether this kernel allows it all.
+//! Connections have no descriptors: the driver accepts them into the tables of its rings, and makes another ring when a
+//! table is full. So their number is limited by memory, not by the limit of descriptors.
+//!
+//! - `rings`: one ring, or several in one thread; `place`: where in them a connection is; `token`: whom a completion is
+//!   for; `op`: what is asked of the kernel (`roost_uring` has the operations);
+//! - `door`: what shards share to accept, `accepts`: one shard's part; `farewell`: connections that leave;
+//! - `batch`: sends under way; `socket`: a connection; `conn`: one without a session; `waker`: an eventfd;
+//! - `io`: what came of sends and receives; `probe`: whether this kernel allows it all.
 //!
 //! Invariants:
 //! - sends and receives are told not to wait, so they end in the call that submits them; what is armed for longer is
-//!   one poll a connection, which holds no memory of ours;
+//!   one poll a connection, which holds no memory of ours, and some accepts;
 //! - a connection has at most one send under way, one receive and one poll, and stands in `ready` at most once;
-//! - the kernel has every entry before a descriptor is closed, else its number might be another connection's by then;
+//! - a ring does what it is asked in order: a place is closed, and used again, after what names it;
 //! - a completion finds its connection by slot and generation, or through a buffer or a place in the batch that is
 //!   its own until then: a stale one finds nothing.
 //!
@@ -16,14 +21,18 @@
 //! below several KiB), SQPOLL (takes a core).
 #![deny(clippy::multiple_unsafe_ops_per_block)]
 
-#[expect(unsafe_code, reason = "buffers that the kernel writes into")]
-mod arena;
+mod accepts;
 #[expect(unsafe_code, reason = "bytes that the kernel reads")]
 mod batch;
+mod conn;
+mod door;
+mod farewell;
+mod io;
 #[expect(unsafe_code, reason = "entries say what the kernel reads and writes")]
 mod op;
+mod place;
 mod probe;
-mod ring;
+mod rings;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -31,252 +40,223 @@ mod token;
 mod waker;
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
-use std::net::Shutdown;
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use roost_edge_core::driver::{Driver, Sink};
+use bytes::Bytes;
+use roost_edge_core::driver::{Driver, Sink, Wake};
 use roost_edge_core::{End, Outbound};
+use roost_uring::op::poll;
+use roost_uring::{Arena, How, Target};
 use roost_wire::link::SessionKey;
+use roost_wire::ws::handshake;
 
-use super::conn::Conn;
-use super::linger::Linger;
-use super::table::Table;
-
-use self::arena::{Arena, BUFFER_BYTES};
+use self::accepts::{Accepts, Arrival};
 use self::batch::Batch;
-use self::op::poll::Report;
+pub use self::conn::Conn;
+pub(crate) use self::door::{Door, Entrance};
+use self::farewell::{Farewell, Leaving};
+use self::place::Place;
 pub use self::probe::probe;
-use self::ring::{Completion, Ring};
+use self::rings::Rings;
 use self::socket::{Flags, Socket};
 use self::token::Token;
 pub use self::waker::UringWaker;
+use super::table::Table;
+use crate::Permit;
+use crate::accept::Control;
+use crate::address::Gate;
+use crate::metrics::LoopMetrics;
 
 /// Receives per turn, of all connections.
 const RECEIVES_PER_TURN: usize = 1024;
 /// Bytes received per turn, of all connections; the last batch may go beyond it.
 const BYTES_PER_TURN: usize = 2 << 20;
-
+/// Receive buffers, and so receives of one batch, and the bytes of each.
+const BUFFERS: u16 = 64;
+const BUFFER_BYTES: usize = 16 * 1024;
 /// Sends of one submission: beyond some hundreds the caches are worse for it than the calls saved.
 const SENDS_PER_SUBMISSION: usize = 256;
+/// Places of one table at most, even if the system allows more. The kernel finds the poll that a close ends in one of 256
+/// lists of the ring: a close takes 5 us with a thousand polls, 8 with twenty thousand, and more with more (the example
+/// `closings` of `roost-uring` measures it), while further rings cost little.
+const PLACES_PER_RING_MAX: u32 = 1 << 15;
+/// Places beside those of sessions: for connections that are refused, or that leave.
+const MORE_PLACES: usize = 2048;
 
 /// The completion driver of one shard.
 pub struct UringDriver {
-    ring: Ring,
+    rings: Rings,
     shard: u16,
     sockets: Table<Socket>,
     /// Who may have bytes to receive, each at most once.
     ready: VecDeque<SessionKey>,
-    arena: Arena,
+    arena: Arena<SessionKey>,
     batch: Batch,
-    linger: Linger,
+    accepts: Option<Accepts>,
+    connections_max: u32,
+    farewell: Farewell,
     waker: Arc<UringWaker>,
     waker_armed: bool,
-    /// Entries that name a descriptor may wait to be submitted.
-    named: bool,
-    /// Why the ring cannot go on: the next wait says so.
-    broken: Option<io::Error>,
+    /// Something is due that no completion will tell of.
+    hurried: bool,
+    /// Polls that the kernel ended and that were armed again.
+    rearmed: u64,
+    metrics: Arc<LoopMetrics>,
+    /// Why a ring cannot go on: the next wait says so.
+    broken: Option<std::io::Error>,
 }
 
 impl UringDriver {
-    /// The driver of `shard`, and what wakes it.
+    /// The driver of `shard`, for about `connections_max` connections, and what wakes it. It accepts none.
     ///
     /// # Errors
     /// What [`probe`] would find, or no descriptor or memory is left.
-    pub fn new(shard: u16) -> io::Result<(Self, Arc<UringWaker>)> {
+    pub fn new(shard: u16, connections_max: usize) -> std::io::Result<(Self, Arc<UringWaker>)> {
+        Self::with_tables(shard, connections_max, PLACES_PER_RING_MAX)
+    }
+
+    /// The same, with at most `places_per_ring_max` connections a ring.
+    ///
+    /// # Errors
+    /// As [`UringDriver::new`].
+    pub fn with_tables(
+        shard: u16,
+        connections_max: usize,
+        places_per_ring_max: u32,
+    ) -> std::io::Result<(Self, Arc<UringWaker>)> {
         let waker = Arc::new(UringWaker::new()?);
+        let places = u32::try_from(connections_max.saturating_add(MORE_PLACES)).unwrap_or(u32::MAX);
         let driver = Self {
-            ring: Ring::new()?,
+            rings: Rings::new(places, places_per_ring_max)?,
             shard,
             sockets: Table::new(),
             ready: VecDeque::new(),
-            arena: Arena::new(),
+            arena: Arena::new(BUFFERS, BUFFER_BYTES as u32),
             batch: Batch::default(),
-            linger: Linger::default(),
+            accepts: None,
+            connections_max: u32::try_from(connections_max).unwrap_or(u32::MAX),
+            farewell: Farewell::new(probe::installs()),
             waker: waker.clone(),
             waker_armed: false,
-            named: false,
+            hurried: false,
+            rearmed: 0,
+            metrics: Arc::default(),
             broken: None,
         };
         Ok((driver, waker))
     }
 
-    /// Hands everything to the kernel. What it completes at once is there afterwards.
-    fn submit(&mut self) {
-        if let Err(error) = self.ring.submit() {
-            self.broken.get_or_insert(error);
+    /// Accepts what comes to `listener`, whoever it is from.
+    pub fn accept_from(&mut self, listener: TcpListener) {
+        let gate = Gate::new(0, Vec::new(), usize::MAX);
+        let waker: Arc<dyn Wake> = self.waker.clone();
+        let control = Arc::new(Control::new(vec![waker.clone()]));
+        let entrances = Door::open(listener, gate, control, [waker]);
+        for entrance in entrances {
+            self.enter(entrance, Arc::default());
         }
-        self.named = false;
     }
 
-    /// Remembers whether an entry went in.
-    fn entered(&mut self, result: io::Result<()>) -> bool {
-        self.named = true;
-        match result {
-            Ok(()) => true,
-            Err(error) => {
-                self.broken.get_or_insert(error);
-                false
-            }
-        }
+    /// Accepts at a door that shards share, and counts in `metrics`.
+    pub(crate) fn enter(&mut self, entrance: Entrance, metrics: Arc<LoopMetrics>) {
+        self.accepts = Some(Accepts::new(entrance, self.connections_max));
+        self.metrics = metrics;
+    }
+
+    /// Hands everything to the kernel. What it completes at once is there afterwards.
+    fn submit(&mut self) {
+        let submitted = self.rings.submit();
+        self.note_failure(submitted);
+    }
+
+    /// Remembers if a ring is broken. Returns whether it is not.
+    fn note_failure(&mut self, result: std::io::Result<()>) -> bool {
+        result.map_err(|error| self.broken.get_or_insert(error)).is_ok()
     }
 
     /// Arms the poll of `key`.
     fn arm(&mut self, key: SessionKey) {
         let Some(socket) = self.sockets.get(key) else { return };
-        let armed = op::poll::start(&mut self.ring, socket.stream.as_fd(), op::poll::SOCKET, Token::poll(key));
-        self.entered(armed);
+        let (ring, target) = (self.rings.get(socket.place.ring()), Target::fixed(socket.place.slot()));
+        let armed = poll::start(ring, target, poll::SOCKET, How::PLAIN, Token::poll(key));
+        self.note_failure(armed);
     }
 
     /// Arms the poll of the waker, if it is not.
     fn arm_waker(&mut self) {
         if !self.waker_armed {
-            let armed = op::poll::start(&mut self.ring, self.waker.as_fd(), op::poll::WAKER, Token::Wake);
-            self.waker_armed = self.entered(armed);
+            let armed = op::hear(self.rings.get(0), &self.waker);
+            self.waker_armed = self.note_failure(armed);
         }
     }
 
     /// Takes the socket of `key` out: from now on nothing is heard of it. `None`: the key is stale.
-    fn detach(&mut self, key: SessionKey) -> Option<Socket> {
-        let socket = self.sockets.take(key)?;
-        if self.named {
-            // A send that was taken is to go out before the end, and entries name the descriptor.
-            self.submit();
-        }
-        if let Err(error) = op::cancel::start(&mut self.ring, Token::poll(key)) {
-            self.broken.get_or_insert(error);
-        }
-        Some(socket)
+    fn detach(&mut self, key: SessionKey) -> Option<(Leaving, Flags)> {
+        let Socket { place, permit, flags } = self.sockets.take(key)?;
+        Some((Leaving { place, armed: Some(key), _permit: permit }, flags))
     }
 
     fn end<S: Sink>(&mut self, key: SessionKey, end: End, sink: &mut S) {
-        if self.detach(key).is_some() {
+        if let Some((leaving, _)) = self.detach(key) {
+            let closed = Farewell::close(&mut self.rings, &leaving);
+            self.note_failure(closed);
             sink.ended(key, end);
         }
     }
 
-    /// Tells what has completed. Returns how many bytes were received.
-    fn note<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) -> usize {
-        let mut bytes = 0;
-        while let Some(completion) = self.ring.pop() {
-            match completion.token {
-                Token::Wake => self.waker_armed = completion.more(),
-                Token::Poll { slot, generation } => {
-                    self.note_poll(SessionKey::new(self.shard, slot, generation), completion, sink);
-                }
-                Token::Send(index) => self.note_send(index, completion.result, sink),
-                Token::Recv(buffer) => bytes += self.note_recv(buffer, completion, sink),
-                Token::Cancel => {}
-            }
-        }
-        self.batch.tidy();
-        bytes
-    }
-
-    fn note_poll<S: Sink>(&mut self, key: SessionKey, completion: Completion, sink: &mut S) {
-        let Some(socket) = self.sockets.get(key) else { return };
-        let report = match completion.result {
-            // Ended from outside, which nobody here did: it is armed again below.
-            result if result == -libc::ECANCELED => Report(0),
-            result if result < 0 => return self.end(key, End::Error, sink),
-            events => Report(events),
+    /// Gives a connection that somebody else made a place.
+    fn place(&mut self, conn: Conn) -> std::io::Result<(Place, Option<Permit>)> {
+        let place = match conn.socket {
+            conn::Socket::Place(place) => place,
+            conn::Socket::Stream(stream) => self.rings.adopt(stream.as_fd())?,
         };
-        if report.is_dead() && socket.flags.has(Flags::PAUSED) {
-            // A reset. Nobody reads, so nobody else would notice; what is unread is lost with it.
-            return self.end(key, End::Error, sink);
-        }
-        if report.is_writable() && socket.flags.has(Flags::BLOCKED) {
-            socket.flags.clear(Flags::BLOCKED);
-            sink.writable(key);
-        }
-        let ending = report.is_read_closed() || report.is_dead();
-        if report.is_readable() || ending {
-            socket.flags.set(Flags::READABLE);
-            if ending {
-                socket.flags.set(Flags::ENDING);
-            }
-            if socket.may_queue() {
-                self.ready.push_back(key);
-            }
-        }
-        if !completion.more() {
-            self.arm(key);
-        }
+        Ok((place, conn.permit))
     }
 
-    fn note_send<S: Sink>(&mut self, index: u32, result: i32, sink: &mut S) {
-        let (key, len) = self.batch.ended(index);
-        let Some(socket) = self.sockets.get(key) else { return };
-        socket.flags.clear(Flags::SENDING);
-        match result {
-            0.. => {
-                let sent = result as usize;
-                // A short send has filled the socket: an event will tell when there is room again.
-                if sent < len {
-                    socket.flags.set(Flags::BLOCKED);
-                }
-                if sent > 0 {
-                    sink.sent(key, sent);
-                }
-            }
-            error if error == -libc::EAGAIN => socket.flags.set(Flags::BLOCKED),
-            error if error == -libc::EINTR => sink.writable(key),
-            _ => self.end(key, End::Error, sink),
-        }
+    /// Sends `answer` to `place`, and lets it go.
+    fn turn_away(&mut self, place: Place, permit: Option<Permit>, answer: Bytes) {
+        // Best effort: a fresh socket has room for a short answer, and a peer that is gone needs none.
+        let (index, piece) = self.batch.add_answer(answer);
+        let sent = op::send(self.rings.get(place.ring()), place, index, piece);
+        let leaving = Leaving { place, armed: None, _permit: permit };
+        let begun = sent.and_then(|()| self.farewell.begin(&mut self.rings, leaving, Instant::now()));
+        self.note_failure(begun);
     }
 
-    fn note_recv<S: Sink>(&mut self, buffer: u16, completion: Completion, sink: &mut S) -> usize {
-        let (key, bytes) = self.arena.take_back(buffer, completion.result.max(0) as usize);
-        let Some(socket) = self.sockets.get(key) else { return 0 };
-        match completion.result {
-            0 if sink.half_closed(key) => {
-                // Nothing is left to be read, and everything may still be written.
-                socket.flags.clear(Flags::READABLE);
-                socket.flags.set(Flags::PAUSED);
+    /// An accept has ended.
+    fn note_accept<S: Sink<Conn = Conn>>(&mut self, ring: u16, row: u16, result: i32, sink: &mut S) {
+        let Some(accepts) = &mut self.accepts else { return };
+        match accepts.ended(&mut self.rings, ring, row, result) {
+            Arrival::Nobody => {}
+            Arrival::Come(place, permit, peer) => {
+                sink.accepted(Conn { socket: conn::Socket::Place(place), permit }, peer);
             }
-            0 => self.end(key, End::Eof, sink),
-            1.. => {
-                // A short read has emptied the socket, unless its end is already known to stand behind.
-                let emptied = bytes.len() < BUFFER_BYTES && !completion.bytes_left();
-                if emptied && !socket.flags.has(Flags::ENDING) {
-                    socket.flags.clear(Flags::READABLE);
-                } else if socket.may_queue() {
-                    self.ready.push_back(key);
-                }
-                sink.received(key, bytes);
-                return bytes.len();
+            Arrival::Refused(place, status, why) => {
+                self.turn_away(place, None, handshake::refusal(status, why).into());
             }
-            error if error == -libc::EAGAIN => socket.flags.clear(Flags::READABLE),
-            error if error == -libc::EINTR => {
-                if socket.may_queue() {
-                    self.ready.push_back(key);
-                }
-            }
-            _ => self.end(key, End::Error, sink),
         }
-        0
+        self.accepts = self.accepts.take().filter(|accepts| !accepts.is_over());
     }
 
-    /// Asks for what up to `most` of those in `ready` have to read. Returns how many of them were looked at.
-    fn receive(&mut self, most: usize) -> usize {
-        for looked_at in 0..most {
-            let Some(key) = self.ready.pop_front() else { return looked_at };
-            let Some(socket) = self.sockets.get(key) else { continue };
-            socket.flags.clear(Flags::QUEUED);
-            if !socket.flags.has(Flags::READABLE) || socket.flags.has(Flags::PAUSED) {
-                continue;
+    /// What is due before a sleep. Returns when something will be.
+    fn prepare(&mut self, now: Instant) -> std::io::Result<Option<Instant>> {
+        self.farewell.say(&mut self.rings)?;
+        self.hurried |= self.farewell.let_go(&mut self.rings, now)?;
+        let mut next = self.farewell.next_deadline();
+        if let Some(accepts) = &mut self.accepts {
+            if accepts.arm(&mut self.rings, now)? || self.rings.is_short(MORE_PLACES as u32 / 8) {
+                // Those who leave make room for those who come.
+                self.hurried |= self.farewell.hurry(&mut self.rings, MORE_PLACES / 8)?;
             }
-            let Some(lent) = self.arena.lend(key) else {
-                socket.flags.set(Flags::QUEUED);
-                self.ready.push_front(key);
-                return looked_at;
-            };
-            let asked = op::recv::start(&mut self.ring, socket.stream.as_fd(), &lent);
-            self.entered(asked);
+            next = next.into_iter().chain(accepts.next_deadline()).min();
         }
-        most
+        if self.accepts.as_ref().is_some_and(Accepts::is_over) {
+            self.accepts = None;
+        }
+        Ok(next)
     }
 }
 
@@ -292,24 +272,22 @@ impl Driver for UringDriver {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn wait(&mut self, mut timeout: Option<Duration>) -> io::Result<()> {
+    fn wait(&mut self, mut timeout: Option<Duration>) -> std::io::Result<()> {
         if let Some(error) = self.broken.take() {
             return Err(error);
         }
         self.arm_waker();
-        if let Some(deadline) = self.linger.next_deadline() {
-            let now = Instant::now();
-            self.linger.let_go(now);
-            let linger = deadline.saturating_duration_since(now);
-            timeout = Some(timeout.map_or(linger, |timeout| timeout.min(linger)));
+        let now = Instant::now();
+        if let Some(deadline) = self.prepare(now)? {
+            let until = deadline.saturating_duration_since(now);
+            timeout = Some(timeout.map_or(until, |timeout| timeout.min(until)));
         }
-        if !self.ready.is_empty() || self.ring.has_completions() {
+        self.metrics.rings(self.rings.len(), self.rings.used(), self.rearmed, self.rings.overflows());
+        if std::mem::take(&mut self.hurried) || !self.ready.is_empty() || self.rings.has_completions() {
             // No completion will come for what is there already.
             timeout = Some(Duration::ZERO);
         }
-        self.ring.wait(timeout)?;
-        self.named = false;
-        Ok(())
+        self.rings.wait(timeout)
     }
 
     fn deliver<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) -> bool {
@@ -328,36 +306,41 @@ impl Driver for UringDriver {
         !self.ready.is_empty()
     }
 
-    fn attach(&mut self, key: SessionKey, conn: Conn) -> io::Result<()> {
-        self.sockets.put(key.slot(), Socket::new(conn, key));
+    fn attach(&mut self, key: SessionKey, conn: Conn) -> std::io::Result<()> {
+        let (place, permit) = self.place(conn)?;
+        self.sockets.put(key.slot(), Socket::new(place, permit, key));
         self.arm(key);
         Ok(())
     }
 
-    fn refuse(&mut self, mut conn: Conn, answer: &[u8]) {
-        // Best effort: a fresh socket has room for a short answer, and a peer that is gone needs none.
-        let _ = conn.stream.write(answer);
-        if conn.stream.shutdown(Shutdown::Write).is_ok() {
-            self.linger.keep(conn, Instant::now());
+    fn refuse(&mut self, conn: Conn, answer: &[u8]) {
+        // Without a place the peer hears the end alone.
+        if let Ok((place, permit)) = self.place(conn) {
+            self.turn_away(place, permit, Bytes::copy_from_slice(answer));
         }
     }
 
-    fn write(&mut self, key: SessionKey, outbound: &Outbound) -> io::Result<usize> {
+    fn write(&mut self, key: SessionKey, outbound: &Outbound) -> std::io::Result<usize> {
         let Some(socket) = self.sockets.get(key) else { return Ok(0) };
         if socket.flags.has(Flags::BLOCKED | Flags::SENDING) {
             return Ok(0);
         }
         let Some((index, piece)) = self.batch.add(key, outbound) else { return Ok(0) };
         socket.flags.set(Flags::SENDING);
-        let asked = op::send::start(&mut self.ring, socket.stream.as_fd(), index, piece);
-        self.entered(asked);
-        if self.ring.pending() >= SENDS_PER_SUBMISSION {
+        let place = socket.place;
+        let ring = self.rings.get(place.ring());
+        let asked = op::send(ring, place, index, piece);
+        let full = ring.pending() >= SENDS_PER_SUBMISSION;
+        self.note_failure(asked);
+        if full {
             self.submit();
         }
         Ok(0)
     }
 
     fn flush<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) {
+        let said = self.farewell.say(&mut self.rings);
+        self.note_failure(said);
         if self.batch.under_way() > 0 {
             self.submit();
             self.note(sink);
@@ -380,13 +363,14 @@ impl Driver for UringDriver {
     }
 
     fn close(&mut self, key: SessionKey) {
-        let Some(socket) = self.detach(key) else { return };
-        // Closing while bytes of the peer are unread, or still come, resets the connection, and the reset may
-        // overtake what we sent last. So say the end first, and close a moment later. Whoever has ended or failed
-        // already can be closed at once.
-        if socket.stream.shutdown(Shutdown::Write).is_ok() && !socket.flags.has(Flags::ENDING) {
-            self.linger.keep(socket.into_conn(), Instant::now());
-        }
+        let Some((leaving, flags)) = self.detach(key) else { return };
+        // Whoever has ended or failed already can be closed at once.
+        let begun = if flags.has(Flags::ENDING) {
+            Farewell::close(&mut self.rings, &leaving)
+        } else {
+            self.farewell.begin(&mut self.rings, leaving, Instant::now())
+        };
+        self.note_failure(begun);
     }
 
     fn connections(&self) -> usize {
@@ -399,18 +383,30 @@ impl Driver for UringDriver {
 }
 
 impl Drop for UringDriver {
-    /// Polls hold sockets: they are ended before the descriptors are closed, so that the peers hear the end.
+    /// The listener goes first, so that nobody comes any more. Polls hold sockets: they are ended before the places are
+    /// closed, so that the peers hear the end now; what the kernel ends with the ring, it ends in its own time.
     fn drop(&mut self) {
+        let mut tries = self.accepts.as_mut().map_or(Ok(()), |accepts| accepts.cancel_all(&mut self.rings));
         for key in self.keys() {
-            self.detach(key);
+            if let Some((leaving, _)) = self.detach(key) {
+                tries = tries.and_then(|()| Farewell::close(&mut self.rings, &leaving));
+            }
         }
-        self.submit();
-        // What is still under way now, batch and arena leave to the kernel.
-        while let Some(completion) = self.ring.pop() {
+        tries = tries.and_then(|()| self.farewell.hurry(&mut self.rings, usize::MAX).map(drop));
+        if let Err(error) = tries.and_then(|()| self.rings.submit()) {
+            tracing::warn!(%error, "connections are left to the kernel");
+        }
+        // What is still under way now, batch, arena and addresses leave to the kernel.
+        while let Some((ring, completion)) = self.rings.pop() {
             match completion.token {
                 Token::Send(index) => _ = self.batch.ended(index),
                 Token::Recv(buffer) => _ = self.arena.take_back(buffer, 0),
-                Token::Wake | Token::Poll { .. } | Token::Cancel => {}
+                Token::Accept(row) => {
+                    if let Some(accepts) = &mut self.accepts {
+                        accepts.ended(&mut self.rings, ring, row, completion.result);
+                    }
+                }
+                Token::Wake | Token::Poll { .. } | Token::Done | Token::Close => {}
             }
         }
     }

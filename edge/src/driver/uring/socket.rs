@@ -1,11 +1,9 @@
 //! What the driver knows of a connection.
 
-use std::net::TcpStream;
-
 use roost_wire::link::SessionKey;
 
+use super::place::Place;
 use crate::Permit;
-use crate::driver::conn::Conn;
 use crate::driver::table::Row;
 
 /// The state of a connection: the lower bits; above them stands the generation of its key.
@@ -45,8 +43,8 @@ impl Flags {
 const _: () = assert!(SessionKey::GENERATIONS <= 1 << (u32::BITS - Flags::BITS));
 
 pub(super) struct Socket {
-    pub(super) stream: TcpStream,
-    permit: Option<Permit>,
+    pub(super) place: Place,
+    pub(super) permit: Option<Permit>,
     pub(super) flags: Flags,
 }
 
@@ -54,12 +52,8 @@ pub(super) struct Socket {
 const _: () = assert!(size_of::<Option<Socket>>() == 16);
 
 impl Socket {
-    pub(super) fn new(conn: Conn, key: SessionKey) -> Self {
-        Self { stream: conn.stream, permit: conn.permit, flags: Flags(key.generation() << Flags::BITS) }
-    }
-
-    pub(super) fn into_conn(self) -> Conn {
-        Conn { stream: self.stream, permit: self.permit }
+    pub(super) const fn new(place: Place, permit: Option<Permit>, key: SessionKey) -> Self {
+        Self { place, permit, flags: Flags(key.generation() << Flags::BITS) }
     }
 
     /// True if it is to be put into the list of those to be read; then it counts as being there.

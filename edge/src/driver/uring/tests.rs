@@ -1,8 +1,11 @@
 //! What the conformance suite cannot bring about from outside.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use roost_uring::Ring;
+use roost_uring::op::cancel;
 
 use super::*;
 
@@ -37,8 +40,10 @@ impl Sink for Heard {
 
 /// A driver whose ring holds little.
 fn driver(entries: u32, completions: u32) -> UringDriver {
-    let (mut driver, _) = UringDriver::new(0).expect("io_uring is allowed here");
-    driver.ring = Ring::with_sizes(entries, completions).expect("a second ring");
+    let (mut driver, _) = UringDriver::new(0, 1024).expect("io_uring is allowed here");
+    let ring = Ring::new(entries, completions).expect("a second ring");
+    ring.register_files(1000).expect("a table");
+    driver.rings.replace(ring, 1000);
     driver
 }
 
@@ -100,7 +105,7 @@ fn a_poll_that_was_cancelled_behind_our_back_is_armed_again() {
     let mut peers = connect(&mut driver, 1);
     let mut heard = Heard::default();
     driver.wait(Some(Duration::ZERO)).unwrap();
-    op::cancel::start(&mut driver.ring, Token::poll(peers[0].0)).unwrap();
+    cancel::start(driver.rings.get(0), Token::poll(peers[0].0), How::QUIET, Token::Done).unwrap();
     driver.wait(Some(Duration::from_millis(10))).unwrap();
     driver.deliver(&mut heard);
     peers[0].1.write_all(b"still here?").unwrap();
@@ -120,8 +125,8 @@ fn a_closed_connection_leaves_no_poll_behind() {
         if number % 2 == 0 {
             peer.write_all(b"wait").unwrap();
         }
-        let socket = driver.detach(*key).unwrap();
-        drop(socket);
+        let (leaving, _) = driver.detach(*key).unwrap();
+        Farewell::close(&mut driver.rings, &leaving).unwrap();
     }
     driver.wait(Some(Duration::ZERO)).unwrap();
     for (_, peer) in &mut peers {
@@ -146,7 +151,7 @@ fn dropping_the_driver_tells_the_peers_and_leaves_nothing_to_the_kernel() {
 #[test]
 fn more_connections_than_buffers_are_all_received_from() {
     let mut driver = driver(64, 1024);
-    let count = arena::BUFFERS as u32 * 2 + 7;
+    let count = u32::from(BUFFERS) * 2 + 7;
     let mut peers = connect(&mut driver, count);
     let mut heard = Heard::default();
     for (_, peer) in &mut peers {
@@ -163,13 +168,12 @@ fn a_broken_ring_is_told_once_the_shard_waits() {
     let mut driver = driver(8, 64);
     driver.wait(Some(Duration::ZERO)).unwrap();
     // A ring that another thread took into use takes nothing from this one.
-    driver.ring = std::thread::spawn(|| {
-        let mut ring = Ring::with_sizes(8, 64).unwrap();
+    let of_another = std::thread::spawn(|| {
+        let mut ring = Ring::new(8, 64).unwrap();
         ring.submit().unwrap();
         ring
-    })
-    .join()
-    .unwrap();
+    });
+    driver.rings.replace(of_another.join().unwrap(), 0);
     driver.waker_armed = false;
     assert!(driver.wait(Some(Duration::ZERO)).is_err());
     assert!(driver.wait(Some(Duration::ZERO)).is_err(), "it stays broken");

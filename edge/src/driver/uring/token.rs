@@ -5,7 +5,7 @@
 
 use roost_wire::link::SessionKey;
 
-/// Who a completion is for.
+/// Who a completion is for. The ring goes without saying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// Somebody wakes the shard.
@@ -16,8 +16,12 @@ pub(super) enum Token {
     Send(u32),
     /// A receive ended: its buffer.
     Recv(u16),
-    /// A cancellation found nothing to cancel; nobody waits for that.
-    Cancel,
+    /// Nobody waits for it: a cancellation found nothing to cancel, or an end could not be said.
+    Done,
+    /// An accept ended: its row of peers' addresses.
+    Accept(u16),
+    /// A place was closed.
+    Close,
 }
 
 /// Bits below the kind.
@@ -27,19 +31,23 @@ impl Token {
     pub(super) const fn poll(key: SessionKey) -> Self {
         Self::Poll { slot: key.slot(), generation: key.generation() }
     }
+}
 
-    pub(super) const fn pack(self) -> u64 {
+impl roost_uring::Token for Token {
+    fn pack(self) -> u64 {
         match self {
             Self::Wake => 1 << KIND,
-            Self::Poll { slot, generation } => 2 << KIND | (generation as u64) << 28 | slot as u64,
-            Self::Send(index) => 3 << KIND | index as u64,
-            Self::Recv(buffer) => 4 << KIND | buffer as u64,
-            Self::Cancel => 5 << KIND,
+            Self::Poll { slot, generation } => 2 << KIND | u64::from(generation) << 28 | u64::from(slot),
+            Self::Send(index) => 3 << KIND | u64::from(index),
+            Self::Recv(buffer) => 4 << KIND | u64::from(buffer),
+            Self::Done => 5 << KIND,
+            Self::Accept(row) => 6 << KIND | u64::from(row),
+            Self::Close => 7 << KIND,
         }
     }
 
     /// Panics on what was never packed: the kernel gives back what it got.
-    pub(super) fn unpack(bits: u64) -> Self {
+    fn unpack(bits: u64) -> Self {
         match bits >> KIND {
             1 => Self::Wake,
             2 => Self::Poll {
@@ -48,14 +56,22 @@ impl Token {
             },
             3 => Self::Send(bits as u32),
             4 => Self::Recv(bits as u16),
-            5 => Self::Cancel,
+            5 => Self::Done,
+            6 => Self::Accept(bits as u16),
+            7 => Self::Close,
             _ => panic!("{bits:#x} is no token of ours"),
         }
+    }
+
+    fn wakes(self) -> bool {
+        self == Self::Wake
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use roost_uring::Token as _;
+
     use super::*;
 
     #[test]
@@ -69,7 +85,9 @@ mod tests {
             Token::Send(0),
             Token::Send(u32::MAX),
             Token::Recv(u16::MAX),
-            Token::Cancel,
+            Token::Done,
+            Token::Accept(63),
+            Token::Close,
         ] {
             assert_eq!(Token::unpack(token.pack()), token);
         }

@@ -1,19 +1,19 @@
-//! Ends the sleep of a ring from another thread: an eventfd that the ring polls.
+//! Ends the sleep of a shard from another thread: an eventfd that its first ring polls.
 //!
 //! Nobody reads it. Every write is an edge, so the poll reports it, and 64 bits do not run over.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use roost_edge_core::driver::Wake;
-use rustix::event::{EventfdFlags, eventfd};
+use roost_uring::Bell;
 
 /// Wakes a [`UringDriver`](super::UringDriver).
-pub struct UringWaker(OwnedFd);
+pub struct UringWaker(Bell);
 
 impl UringWaker {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        Ok(Self(Bell::new()?))
     }
 }
 
@@ -25,7 +25,7 @@ impl AsFd for UringWaker {
 
 impl Wake for UringWaker {
     fn wake(&self) {
-        if let Err(error) = rustix::io::write(&self.0, &1_u64.to_ne_bytes()) {
+        if let Err(error) = self.0.ring() {
             tracing::error!(%error, "cannot wake a shard");
         }
     }

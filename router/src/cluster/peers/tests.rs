@@ -56,7 +56,9 @@ impl Rig {
 fn a_node_that_was_never_heard_begins_with_what_was_missed_of_it() {
     let mut rig = Rig::new();
     assert_eq!(rig.hear(1, 0, Kind::Heartbeat), Verdict::New);
-    assert_eq!(rig.beat_after(600), 0, "it has posted nothing yet");
+    assert_eq!((rig.out.met, rig.beat_after(600)), (1, 0), "it has posted nothing yet");
+    rig.hear(1, 1, came(1));
+    assert_eq!(rig.out.met, 0, "it is known");
     let mut rig = Rig::new();
     rig.hear(1, 41, Kind::Heartbeat);
     assert_eq!((rig.out.gaps, rig.beat_after(400), rig.beat_after(200)), (1, 0, 1));

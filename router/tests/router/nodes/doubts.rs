@@ -1,10 +1,13 @@
 //! What was lost between nodes is noticed, and those whom it may concern are told to sync.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use roost_router::{Notice, RouterConfig};
+use roost_storage::MemoryStore;
+use roost_storage::testkit::FaultyStore;
 
-use super::{doubted, nodes, nodes_with, seqs};
+use super::{Nodes, doubted, nodes, nodes_with, seqs};
 
 const DOUBTS: &str = "roost_router_bus_doubts_total";
 /// Just below and above `gap_after`.
@@ -121,6 +124,24 @@ async fn a_node_that_starts_anew_leaves_a_doubt_and_its_old_parcels_count_no_mor
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_of_whose_earlier_life_nothing_was_heard_leaves_a_doubt_and_a_new_one_none_where_nobody_is() {
+    let store = Arc::new(FaultyStore::new(MemoryStore::default()));
+    let mut nodes = Nodes::strange(&store, 2, RouterConfig::default());
+    let (ada, bob) = (nodes.nodes[0].enter("ada").await, nodes.nodes[1].enter("bob").await);
+    // A token names him there too.
+    nodes.nodes[0].enter("bob").await;
+    let conv = nodes.nodes[0].direct(&ada, "bob").await;
+    nodes.nodes[0].send(&ada, &conv, "1", "x").await;
+    // The nodes were kept apart for as long as this life lasted.
+    nodes.lose_all().await;
+    nodes.restart(0, 2);
+    nodes.beat().await;
+    assert!(doubted(&nodes.nodes[1], &bob));
+    assert_eq!(nodes.nodes[1].sync(&bob, "", 0).await.rows[0].head, 1);
+    assert_eq!((nodes.metric(0, DOUBTS), nodes.metric(1, DOUBTS)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_leaves_in_good_order_leaves_no_doubt() {
     let nodes = nodes(2);
     let (a, b, ada, bob) = nodes.ada_and_bob().await;
@@ -143,12 +164,11 @@ async fn who_connects_while_something_is_lost_is_not_called_fresh() {
     use roost_storage::testkit::Op;
     use roost_wire::link::Up;
     use roost_wire::pb;
-    use std::sync::Arc;
 
     use crate::gated::GatedStore;
     use crate::harness::Got;
 
-    let nodes = super::Nodes::over(&Arc::new(GatedStore::default()), 2, RouterConfig::default());
+    let nodes = Nodes::over(&Arc::new(GatedStore::default()), 2, RouterConfig::default());
     let (a, b, ada, bob) = nodes.ada_and_bob().await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;

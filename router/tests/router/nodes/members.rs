@@ -1,11 +1,14 @@
 //! Members that change on one node count on all, whether anybody heard of it or not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use roost_router::RouterConfig;
+use roost_storage::testkit::Op;
 use roost_wire::{FrameBody, pb};
 
-use super::{HandBus, Nodes, nodes, nodes_with};
+use super::{HandBus, Nodes, nodes, nodes_with, seqs};
+use crate::gated::GatedStore;
 use crate::harness::{Client, Faulty, House, sending};
 
 type Node = House<Faulty, HandBus>;
@@ -212,4 +215,31 @@ async fn members_and_head_that_are_read_together_belong_together() {
     held.go.send(()).unwrap();
     assert_eq!(b.reply(&bob, rid).await.unwrap_err().code, NOT_MEMBER);
     assert_eq!(a.page(&ada, &conv).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_removed_while_what_was_missed_is_read_is_not_told_of_the_removal() {
+    let nodes: Nodes<GatedStore> = Nodes::over(&Arc::new(GatedStore::default()), 2, RouterConfig::default());
+    let (a, b, ada, bob) = nodes.ada_and_bob().await;
+    let conv = a.group(&ada, &["bob"]).await;
+    a.send(&ada, &conv, "1", "x").await;
+    nodes.deliver().await;
+    a.send(&ada, &conv, "2", "x").await;
+    nodes.lose_all().await;
+    assert_eq!(seqs(b, &bob), [1]);
+    // The second node reads the conversation, with him in it; what it missed is to be read next.
+    let held = b.store.hold(Op::Range);
+    b.command(&bob, FrameBody::Get(pb::Get { conv: conv.clone() }));
+    held.read.await.unwrap();
+    a.ask(&ada, members(&conv, &[], &["bob"])).await.unwrap();
+    held.go.send(()).unwrap();
+    b.settle().await;
+    assert_eq!(seqs(b, &bob), [2]);
+    // Who is still in is told.
+    let eve = b.enter("eve").await;
+    nodes.deliver().await;
+    assert_eq!((seqs(b, &bob), seqs(b, &eve)), (vec![], vec![]));
+    a.ask(&ada, members(&conv, &["eve"], &[])).await.unwrap();
+    nodes.deliver().await;
+    assert_eq!((seqs(b, &bob), seqs(b, &eve)), (vec![], vec![4]));
 }

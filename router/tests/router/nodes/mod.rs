@@ -60,7 +60,18 @@ pub(crate) fn nodes_with(count: usize, config: RouterConfig) -> Nodes {
 }
 
 impl<S: Store> Nodes<S> {
+    /// Nodes that have heard of each other.
     pub(crate) fn over(store: &Arc<S>, count: usize, config: RouterConfig) -> Self {
+        let nodes = Self::strange(store, count, config);
+        nodes.nodes.iter().for_each(|node| node.router.beat());
+        for to in 0..count {
+            nodes.take(to).into_iter().for_each(|parcel| nodes.nodes[to].router.hear(parcel));
+        }
+        nodes
+    }
+
+    /// Nodes that have heard nothing of each other yet.
+    pub(crate) fn strange(store: &Arc<S>, count: usize, config: RouterConfig) -> Self {
         let lying = Lying::default();
         let drawn: Arc<AtomicU64> = Arc::default();
         let node = |place| {

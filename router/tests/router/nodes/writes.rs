@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roost_router::RouterConfig;
-use roost_storage::testkit::{Effect, Op};
+use roost_storage::testkit::{Effect, FaultyStore, Op};
 use roost_storage::{Store, StoreError};
 use roost_wire::{ConvId, FrameBody, pb};
 
@@ -226,5 +226,35 @@ async fn marks_written_by_two_nodes_never_go_back() {
         if let FrameBody::Receipt(receipt) = body {
             assert_eq!((receipt.delivered, receipt.read), (9, 7), "told what is behind");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f18_an_append_in_doubt_that_shows_late_is_told_to_readers_on_every_node() {
+    // It gets in before the log is looked at the first time, and between two later looks.
+    for late in [500, 5_000, 20_000].map(Duration::from_millis) {
+        let store = Arc::new(FaultyStore::new(GatedStore::default()));
+        let nodes = Nodes::over(&store, 2, RouterConfig::default());
+        let (a, b, ada, bob) = nodes.ada_and_bob().await;
+        let on_a = a.enter_on("bob", "laptop", "").await;
+        let conv = a.direct(&ada, "bob").await;
+        a.send(&ada, &conv, "0", "x").await;
+        nodes.deliver().await;
+        assert_eq!((seqs(a, &on_a), seqs(b, &bob)), (vec![1], vec![1]));
+        // The append is under way for longer than the node waits, and the log cannot be read at that moment.
+        let held = store.inner().hold(Op::Append);
+        store.inject(Op::Range, 1, Effect::Refuse(StoreError::Unavailable("x".into())));
+        let rid = a.command(&ada, FrameBody::Send(sending(&conv, "1", "x")));
+        held.read.await.unwrap();
+        let refused = a.reply(&ada, rid).await.unwrap_err();
+        assert_eq!((refused.code, refused.retryable), (502, true));
+        assert!(store.spent());
+        nodes.pass(late).await;
+        assert_eq!((seqs(a, &on_a), seqs(b, &bob)), (vec![], vec![]), "it is not there yet");
+        held.go.send(()).unwrap();
+        // Nobody sends again, nobody asks; the looks become rarer.
+        nodes.pass(2 * late + Duration::from_secs(2)).await;
+        nodes.deliver().await;
+        assert_eq!((seqs(a, &on_a), seqs(b, &bob)), (vec![2], vec![2]), "{late:?}");
     }
 }

@@ -1,0 +1,99 @@
+//! Runs a plan of many clients: finds or starts the server, and writes the report.
+
+use std::io::ErrorKind;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use roost_uring::fleet::Fleet;
+
+use super::mass::Planned;
+use super::run::{Failed, key_of, own_facts, refuse, run_number, target};
+use crate::engine::RunError;
+use crate::host::{self, Environment};
+use crate::interrupt::Interrupt;
+use crate::mass::report;
+use crate::mass::run::{self as mass, Job};
+use crate::progress::Progress;
+use crate::scenario::Protocol;
+use crate::server::{NO_LIMITS, OwnServer};
+
+/// Where a server of our own sends back what it gets.
+const ECHO_PATH: &str = "/echo";
+
+/// Runs it and returns the exit code.
+pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
+    let Planned { plan, common, serve } = planned;
+    check(planned)?;
+    // Tables of rings are as large as the soft limit.
+    host::raise_descriptors();
+    if let Err(error) = Fleet::new(1) {
+        return Err(refuse(why_not(&error)));
+    }
+    let interrupt = Interrupt::listen().context("cannot listen for signals")?;
+    let mut progress = Progress::new(common.quiet);
+    let mut server = match &common.target {
+        Some(_) => None,
+        None => {
+            progress.phase("starting a server");
+            let flags: Vec<&str> = NO_LIMITS.iter().copied().chain(serve.iter().map(String::as_str)).collect();
+            Some(OwnServer::start(&common.out, &flags)?)
+        }
+    };
+    let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
+    let mut target = target(common, server.as_ref())?;
+    if server.is_some() && plan.protocol == Protocol::Plain {
+        target.path = ECHO_PATH.into();
+    }
+    let facts = own_facts(common, server.as_ref(), &target);
+    let threads = common.threads.unwrap_or(1).min(plan.connections);
+    let secret = key_of(common, server.as_ref())?.filter(|_| plan.protocol == Protocol::Roost);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_millis();
+    let job = Job {
+        plan: plan.clone(),
+        target,
+        secret: secret.map(Box::new),
+        run: run_number(),
+        now_ms: now_ms as u64,
+        threads,
+        server_pid: facts.pid,
+    };
+    let outcome = mass::run(job, &mut progress, &interrupt).map_err(|error| match error {
+        RunError::Unreachable(why) => Failed::Unreachable(why),
+        RunError::System(error) => Failed::Other(error.into()),
+    })?;
+    drop(progress);
+    if let Some(epitaph) = server.as_mut().and_then(OwnServer::epitaph).filter(|_| !plan.drain) {
+        eprintln!("roost-load: {epitaph}");
+    }
+    drop(server);
+    let report = report::report(plan, &outcome, facts, threads, environment);
+    report.write(&common.out)?;
+    print!("{}", report::summary(&report, &common.out));
+    Ok(report.exit_code)
+}
+
+/// Refuses what cannot work, before anything is started.
+fn check(planned: &Planned) -> Result<(), Failed> {
+    let Planned { plan, common, .. } = planned;
+    if plan.protocol == Protocol::Plain && common.token_key.is_some() {
+        return Err(refuse("a plain protocol knows no tokens: leave out --token-key".into()));
+    }
+    if plan.protocol == Protocol::Plain && common.target.is_none() && plan.broadcast.is_some() {
+        return Err(refuse("a plain broadcast needs a --target: the server started here speaks roost".into()));
+    }
+    if plan.drain && common.target.is_some() && common.server_pid.is_none() {
+        return Err(refuse("--drain needs the --server-pid of the target".into()));
+    }
+    super::run::check_pid(common)
+}
+
+/// Why there is no io_uring here, and what to do.
+fn why_not(error: &std::io::Error) -> String {
+    let advice = "these clients need io_uring (Linux 6.11): where a container forbids it, allow io_uring_setup, io_uring_enter and \
+        io_uring_register, and see sysctl kernel.io_uring_disabled; `quick`, `idle` and small broadcasts do without";
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!("io_uring is forbidden here ({error}): {advice}"),
+        ErrorKind::Unsupported => format!("io_uring is missing something here ({error}): {advice}"),
+        _ => format!("io_uring does not work here ({error}): {advice}"),
+    }
+}

@@ -1,0 +1,332 @@
+//! From what was measured to the report and its verdict.
+
+use hdrhistogram::Histogram;
+
+use super::{Deliveries, Drain, Echo, FORMAT, Generator, Heartbeats, Hold, Report, Resident, Server, Sessions, Setup, Storm};
+use crate::host::Environment;
+use crate::mass::look::Look;
+use crate::mass::plan::{Broadcast, Plan, Regime};
+use crate::mass::run::{Measured, Outcome, What};
+use crate::mass::tally::Tally;
+use crate::progress::time;
+use crate::recorder::record;
+use crate::report::Quantiles;
+use crate::report::build::ServerFacts;
+use crate::scenario::Protocol;
+use crate::verdict::{Facts, GENERATOR_CPU_MAX, GENERATOR_LATE_US_MAX, Verdict, generator_limited};
+
+const MEMORY_NOTE: &str = "User bytes: growth of the server's resident memory (VmRSS) from no sessions to all sessions idle, divided \
+    by sessions: everything counts. Kernel bytes: growth of the host's unreclaimable slabs and TCP buffers, halved, because both ends \
+    of every connection are here and take about the same. Host bytes: what became unavailable on the host, both ends together.";
+/// A ramp that reached so much of its rate was not limited by anybody.
+const RATE_SHARE_WELL: f64 = 0.95;
+
+/// Puts a report together.
+pub(crate) fn report(
+    plan: &Plan,
+    outcome: &Outcome,
+    server: ServerFacts,
+    threads: u32,
+    environment: Environment,
+) -> Report {
+    let mut total = Tally::default();
+    outcome.stages.iter().for_each(|stage| total.merge(&stage.tally));
+    let counts = total.counts;
+    let publish = outcome.stage(What::Publish);
+    let empty = Tally::default();
+    let published = publish.map_or(&empty, |stage| &stage.tally);
+    let (first, last) = spreads(published);
+    let ramp = outcome.stage(What::Ramp).map_or(&empty, |stage| &stage.tally);
+    let mut report = Report {
+        format: FORMAT,
+        verdict: Verdict::Pass,
+        exit_code: 0,
+        reasons: Vec::new(),
+        sessions: Sessions {
+            wanted: plan.connections.into(),
+            held: outcome.stage(What::Hold).or(outcome.stage(What::Ramp)).map_or(0, |stage| stage.live),
+            failed: counts.given_up,
+            lost: counts.lost,
+            ends: total.ends.clone(),
+        },
+        setup: setup(plan, outcome),
+        connect_us: Quantiles::of(&ramp.setup),
+        hold: outcome.stage(What::Hold).map(hold),
+        heartbeats: Heartbeats {
+            every_ms: u64::try_from(plan.heartbeat.as_millis()).unwrap_or(u64::MAX),
+            sent: counts.beats_sent,
+            answered: counts.beats_answered,
+            unanswered: counts.beats_unanswered,
+            answer_us: Quantiles::of(&total.beat),
+        },
+        deliveries: publish.zip(plan.broadcast).map(|(stage, broadcast)| deliveries(stage, broadcast, outcome)),
+        delivery_us: Quantiles::of(&published.delivery),
+        first_delivery_us: Quantiles::of(&first),
+        last_delivery_us: Quantiles::of(&last),
+        ack_us: Quantiles::of(&published.answer),
+        echo: outcome.stage(What::Echo).map(echo),
+        storm: outcome.stage(What::Storm).zip(plan.storm).map(|(stage, storm)| Storm {
+            how: storm.how,
+            window_seconds: storm.window.as_secs_f64(),
+            dropped: stage.tally.ends.get("dropped by the storm").copied().unwrap_or(0),
+            seconds: thousandth(stage.seconds),
+            returned: stage.tally.counts.entered,
+            failed: stage.tally.counts.given_up,
+            attempts_failed: stage.tally.counts.attempts_failed,
+            turned_away: stage.tally.counts.turned_away,
+            told_when: stage.tally.counts.told_when,
+            return_us: Quantiles::of(&stage.tally.setup),
+            server_cpu_us_per_session: per(cpu_us(stage), stage.tally.counts.entered),
+        }),
+        drain: outcome.stage(What::Drain).map(|stage| Drain {
+            sessions: before(outcome, What::Drain),
+            goaways: stage.tally.counts.goaways,
+            seconds: thousandth(stage.seconds),
+            left: stage.live,
+            ends: stage.tally.ends.clone(),
+        }),
+        duplicated: counts.doubled,
+        reordered: counts.reordered,
+        garbled: counts.garbled,
+        errors: total.errors.iter().map(|(code, count)| (code.to_string(), *count)).collect(),
+        server: server_part(outcome, server),
+        generator: generator(plan, outcome, threads),
+        thresholds: Vec::new(),
+        environment,
+        scenario: plan.clone(),
+    };
+    judge(&mut report, outcome);
+    report
+}
+
+fn setup(plan: &Plan, outcome: &Outcome) -> Setup {
+    let Some(stage) = outcome.stage(What::Ramp) else {
+        return Setup {
+            per_second_wanted: plan.connects_per_second,
+            per_second: 0.0,
+            seconds: 0.0,
+            attempts_failed: 0,
+            turned_away: 0,
+            told_when: 0,
+            server_cpu_us: None,
+            per_server_cpu_second: None,
+            generator_cpu_us: None,
+        };
+    };
+    let counts = stage.tally.counts;
+    let cpu_us = per(cpu_us(stage), counts.entered);
+    let own_us = stage.after.growth(&stage.before, |look| look.own_cpu_ns).map(|ns| ns / 1e3);
+    Setup {
+        per_second_wanted: plan.connects_per_second,
+        per_second: (counts.entered as f64 / stage.seconds.max(1e-9)).round(),
+        seconds: thousandth(stage.seconds),
+        attempts_failed: counts.attempts_failed,
+        turned_away: counts.turned_away,
+        told_when: counts.told_when,
+        server_cpu_us: cpu_us,
+        per_server_cpu_second: cpu_us.filter(|us| *us > 0.0).map(|us| (1e6 / us).round()),
+        generator_cpu_us: per(own_us, counts.entered),
+    }
+}
+
+fn hold(stage: &Measured) -> Hold {
+    let percent = |of: fn(&Look) -> Option<u64>| {
+        let ns = stage.after.growth(&stage.before, of)?;
+        Some((ns / 1e7 / stage.seconds.max(1e-9) * 100.0).round() / 100.0)
+    };
+    Hold {
+        seconds: thousandth(stage.seconds),
+        sessions: stage.live,
+        server_cpu_percent_of_a_core: percent(|look| look.cpu_ns),
+        generator_cpu_percent_of_a_core: percent(|look| look.own_cpu_ns),
+    }
+}
+
+fn deliveries(stage: &Measured, broadcast: Broadcast, outcome: &Outcome) -> Deliveries {
+    let counts = stage.tally.counts;
+    let subscribers = outcome.stage(What::Subscribe).map_or(0, |stage| stage.tally.counts.subscribed);
+    let expected = subscribers * counts.published;
+    // Without what came twice, which is told apart.
+    let missing = expected.saturating_sub(counts.pushed);
+    // From the first intended time to the last push: the wait for what did not come says nothing.
+    let spreads = stage.tally.spreads.values();
+    let begun = spreads.clone().map(|spread| spread.intended_ns).min().unwrap_or(0);
+    let ended = spreads.map(|spread| spread.last_ns).max().unwrap_or(0);
+    let seconds = ended.saturating_sub(begun) as f64 / 1e9;
+    Deliveries {
+        regime: regime(&stage.tally, broadcast),
+        subscribers,
+        publishes: counts.published,
+        acknowledged: counts.acknowledged,
+        expected,
+        pushed: counts.pushed,
+        missing,
+        left_out: counts.behind,
+        per_second: if seconds > 0.0 { (counts.pushed as f64 / seconds).round() } else { 0.0 },
+        seconds: thousandth(seconds),
+    }
+}
+
+fn regime(tally: &Tally, broadcast: Broadcast) -> Regime {
+    if broadcast.burst > 1 {
+        return Regime::Bursts;
+    }
+    let mut spreads: Vec<_> = tally.spreads.values().collect();
+    spreads.sort_by_key(|spread| spread.intended_ns);
+    let overlap = spreads.windows(2).any(|pair| pair[1].intended_ns < pair[0].last_ns);
+    if overlap { Regime::Overlapping } else { Regime::Paced }
+}
+
+/// Times from the intended time of each message to its first and to its last push.
+fn spreads(tally: &Tally) -> (Histogram<u64>, Histogram<u64>) {
+    let histogram = || Histogram::new(3).expect("three digits are allowed");
+    let (mut first, mut last) = (histogram(), histogram());
+    for spread in tally.spreads.values() {
+        record(&mut first, spread.intended_ns, spread.first_ns);
+        record(&mut last, spread.intended_ns, spread.last_ns);
+    }
+    (first, last)
+}
+
+fn echo(stage: &Measured) -> Echo {
+    let counts = stage.tally.counts;
+    let cpu_us = cpu_us(stage).filter(|us| *us > 0.0);
+    Echo {
+        echoed: counts.echoed,
+        unanswered: counts.published.saturating_sub(counts.echoed),
+        per_second: (counts.echoed as f64 / stage.seconds.max(1e-9)).round(),
+        seconds: thousandth(stage.seconds),
+        per_server_cpu_second: cpu_us.map(|us| (counts.echoed as f64 / us * 1e6).round()),
+        echo_us: Quantiles::of(&stage.tally.answer),
+    }
+}
+
+fn server_part(outcome: &Outcome, server: ServerFacts) -> Server {
+    let sessions = outcome.idle_sessions;
+    let grown = |of: fn(&Look) -> Option<u64>| per(outcome.idle.growth(&outcome.before, of), sessions).map(f64::round);
+    let kernel = grown(|look| Some(look.slab_bytes? + look.tcp_bytes?)).filter(|_| server.here);
+    let available = outcome.before.growth(&outcome.idle, |look| look.available_bytes);
+    let publish = outcome.stage(What::Publish);
+    let cpu = publish.and_then(cpu_us);
+    let pushed = publish.map_or(0, |stage| stage.tally.counts.pushed);
+    Server {
+        address: server.address,
+        own: server.own,
+        pid: server.pid,
+        version: server.version,
+        user_bytes_per_session: grown(|look| look.rss_bytes),
+        anonymous_bytes_per_session: grown(|look| look.anonymous_bytes),
+        kernel_bytes_per_session: kernel.map(|bytes| (bytes / 2.0).round()),
+        host_bytes_per_session: per(available, sessions).filter(|_| server.here).map(f64::round),
+        memory_note: MEMORY_NOTE,
+        cpu_us_per_delivery: per(cpu, pushed),
+        deliveries_per_cpu_second: cpu.filter(|us| *us > 0.0).map(|us| (pushed as f64 / us * 1e6).round()),
+        rss_bytes: Resident {
+            without_sessions: outcome.before.rss_bytes,
+            idle: outcome.idle.rss_bytes,
+            at_the_end: outcome.stages.last().and_then(|stage| stage.before.rss_bytes),
+        },
+    }
+}
+
+/// The part of a run that a generator could have spoilt: the last one in which it had to be in time.
+fn judged(outcome: &Outcome) -> Option<&Measured> {
+    [What::Echo, What::Publish, What::Ramp].into_iter().find_map(|what| outcome.stage(what))
+}
+
+fn generator(plan: &Plan, outcome: &Outcome, threads: u32) -> Generator {
+    let judged = judged(outcome);
+    let cpu = judged.and_then(|stage| {
+        let ns = stage.after.growth(&stage.before, |look| look.own_cpu_ns)?;
+        Some(ns / 1e9 / stage.seconds.max(1e-9) / f64::from(threads))
+    });
+    let late_us = judged.map_or_else(Quantiles::default, |stage| Quantiles::of(&stage.tally.late));
+    let bytes = outcome.idle.growth(&outcome.before, |look| look.own_rss_bytes);
+    Generator {
+        threads,
+        rings: outcome.rings,
+        bytes_per_client: per(bytes, plan.connections.into()).map(f64::round),
+        cpu: thousandth(cpu.unwrap_or(0.0)),
+        late_p99_us: late_us.p99,
+        late_us,
+        cpu_max: GENERATOR_CPU_MAX,
+        late_p99_us_max: GENERATOR_LATE_US_MAX,
+    }
+}
+
+/// Holds the report to its thresholds and gives the verdict.
+fn judge(report: &mut Report, outcome: &Outcome) {
+    let numbers = serde_json::to_value(&*report).expect("a report is plain data");
+    report.thresholds = report.scenario.thresholds.iter().map(|threshold| threshold.check(&numbers)).collect();
+    let generator = &report.generator;
+    // A ramp is only that: where it kept its rate, it was not too slow for what is judged after it.
+    let ramp_is_judged = judged(outcome).is_none_or(|stage| stage.what == What::Ramp);
+    let rate_kept = report.setup.per_second >= report.setup.per_second_wanted * RATE_SHARE_WELL;
+    let facts = Facts {
+        unreachable: false,
+        broken: report.duplicated + report.reordered + report.garbled > 0,
+        generator_limited: generator_limited(generator.cpu, generator.late_p99_us) && !(ramp_is_judged && rate_kept),
+        threshold_failed: report.thresholds.iter().any(|held| !held.well) || outcome.stopped.is_some(),
+        interrupted: outcome.interrupted,
+    };
+    report.verdict = Verdict::of(facts);
+    report.exit_code = report.verdict.exit_code();
+    report.reasons = reasons(report, outcome, facts);
+}
+
+fn reasons(report: &Report, outcome: &Outcome, facts: Facts) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if facts.interrupted {
+        reasons.push("Stopped before its end: what follows is what was measured until then.".into());
+    }
+    reasons.extend(outcome.stopped.iter().map(|why| format!("Stopped before its end: {why}.")));
+    for (count, what) in [
+        (report.duplicated, "messages came twice"),
+        (report.reordered, "messages came after a later one"),
+        (report.garbled, "pushes or answers hold something else than was sent"),
+    ] {
+        if count > 0 {
+            reasons.push(format!("{count} {what}."));
+        }
+    }
+    let Generator { cpu, late_p99_us, .. } = report.generator;
+    if facts.generator_limited && cpu > GENERATOR_CPU_MAX {
+        let (cpu, max) = (cpu * 100.0, GENERATOR_CPU_MAX * 100.0);
+        reasons.push(format!(
+            "The generator used {cpu:.0} % of its cores (limit {max:.0} %): give it more --threads or load less."
+        ));
+    }
+    if let Some(late) = late_p99_us.filter(|late| facts.generator_limited && *late > GENERATOR_LATE_US_MAX) {
+        let (late, max) = (time(late), time(GENERATOR_LATE_US_MAX));
+        reasons.push(format!("The generator was late: {late} at the 99th percentile (limit {max})."));
+    }
+    for held in report.thresholds.iter().filter(|held| !held.well) {
+        reasons.push(format!("Threshold {} failed: it is {}.", held.threshold, held.shown()));
+    }
+    if reasons.is_empty() {
+        reasons.push(match report.scenario.protocol {
+            Protocol::Roost => "All sessions were held, every heartbeat was answered, and every push was right.".into(),
+            Protocol::Plain => "All connections were held, and everything that came back was right.".into(),
+        });
+    }
+    reasons
+}
+
+/// CPU time of the server in a part of the run, in µs.
+fn cpu_us(stage: &Measured) -> Option<f64> {
+    stage.after.growth(&stage.before, |look| look.cpu_ns).map(|ns| ns / 1e3)
+}
+
+fn per(what: Option<f64>, count: u64) -> Option<f64> {
+    what.filter(|_| count > 0).map(|what| (what.max(0.0) / count as f64 * 100.0).round() / 100.0)
+}
+
+/// Sessions when a part of the run began.
+fn before(outcome: &Outcome, what: What) -> u64 {
+    let stages = outcome.stages.iter().take_while(|stage| stage.what != what);
+    stages.last().map_or(0, |stage| stage.live)
+}
+
+fn thousandth(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}

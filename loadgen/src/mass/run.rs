@@ -1,0 +1,431 @@
+//! The main thread of a run: one order after another, and what was measured while each was done.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::look::Look;
+use super::order::{Order, Publish, Tick};
+use super::plan::{Broadcast, Drop as How, Echo, Plan, Storm};
+use super::tally::Tally;
+use super::token::Minter;
+use super::voice::{Entry, Voice};
+use super::worker::{Make, Worker};
+use crate::clock::{Clock, ns};
+use crate::driver::Target;
+use crate::engine::RunError;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::scenario::Protocol;
+
+/// How long to wait for the first sign of a server.
+const PROBE_WITHIN: Duration = Duration::from_secs(3);
+/// How long sessions rest before their memory is looked at.
+const REST: Duration = Duration::from_millis(1500);
+/// Between an order and its first intended time.
+const RUN_UP: Duration = Duration::from_millis(50);
+/// How often a waiting run looks for Ctrl-C.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Below this the host has no memory left: better to stop than to be killed.
+const AVAILABLE_BYTES_MIN: u64 = 256 << 20;
+
+/// What to run, and against what.
+pub(crate) struct Job {
+    pub(crate) plan: Plan,
+    pub(crate) target: Target,
+    /// Signs tokens; without it clients enter as guests.
+    pub(crate) secret: Option<Box<[u8; 32]>>,
+    /// Ids of users begin with this number.
+    pub(crate) run: u64,
+    pub(crate) now_ms: u64,
+    pub(crate) threads: u32,
+    pub(crate) server_pid: Option<u32>,
+}
+
+/// What was measured while one order was done.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    pub(crate) what: What,
+    pub(crate) tally: Tally,
+    pub(crate) seconds: f64,
+    pub(crate) before: Look,
+    pub(crate) after: Look,
+    /// Sessions at its end.
+    pub(crate) live: u64,
+}
+
+/// The orders that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Ramp,
+    Hold,
+    Subscribe,
+    Publish,
+    Echo,
+    Storm,
+    Drain,
+    Finish,
+}
+
+impl What {
+    const fn phase(self) -> &'static str {
+        match self {
+            Self::Ramp => "connecting",
+            Self::Hold => "holding",
+            Self::Subscribe => "subscribing",
+            Self::Publish => "broadcast",
+            Self::Echo => "echo",
+            Self::Storm => "storm",
+            Self::Drain => "drain",
+            Self::Finish => "closing",
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) stages: Vec<Measured>,
+    /// Before the first connection, and when all were idle.
+    pub(crate) before: Look,
+    pub(crate) idle: Look,
+    /// Sessions when that look was taken.
+    pub(crate) idle_sessions: u64,
+    pub(crate) rings: usize,
+    pub(crate) interrupted: bool,
+    /// Why the run stopped by itself.
+    pub(crate) stopped: Option<String>,
+}
+
+impl Outcome {
+    /// What was measured while an order was done; `None` if it was not given.
+    pub(crate) fn stage(&self, what: What) -> Option<&Measured> {
+        self.stages.iter().find(|stage| stage.what == what)
+    }
+}
+
+/// Somebody asked to stop, or it cannot go on.
+struct Stopped;
+
+struct Run<'a> {
+    plan: Plan,
+    run: u64,
+    clock: Clock,
+    orders: Vec<Sender<Order>>,
+    notes: Receiver<Tick>,
+    handles: Vec<JoinHandle<()>>,
+    server_pid: Option<u32>,
+    progress: &'a mut Progress,
+    interrupt: &'a Interrupt,
+    obeyed: usize,
+    /// The last tick of each thread: live, opening, away.
+    standing: Vec<(u32, u32, u32)>,
+    told_at: Instant,
+    told_entered: u64,
+    outcome: Outcome,
+}
+
+/// Runs a job.
+///
+/// # Errors
+/// The server could not be reached, or this system lacks something: io_uring, most likely.
+pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
+    probe(job.target.address, &job.target.host)?;
+    let mut run = Run::start(job, progress, interrupt)?;
+    let _ = run.go();
+    run.finish();
+    let entered = run.outcome.stage(What::Ramp).map_or(0, |ramp| ramp.tally.counts.entered);
+    if entered == 0 && !run.outcome.interrupted {
+        let ends = run.outcome.stage(What::Ramp).and_then(|ramp| ramp.tally.ends.iter().max_by_key(|(_, count)| **count));
+        let why = ends.map_or("no client could connect", |(why, _)| why);
+        return Err(RunError::Unreachable(format!("no session: {why}")));
+    }
+    Ok(run.outcome)
+}
+
+fn probe(address: SocketAddr, host: &str) -> Result<(), RunError> {
+    let probed = TcpStream::connect_timeout(&address, PROBE_WITHIN);
+    probed.map(drop).map_err(|error| RunError::Unreachable(format!("cannot connect to {host}: {error}")))
+}
+
+impl<'a> Run<'a> {
+    fn start(job: Job, progress: &'a mut Progress, interrupt: &'a Interrupt) -> Result<Self, RunError> {
+        let Job { plan, target, secret, run, now_ms, threads, server_pid } = job;
+        let threads = threads.clamp(1, plan.connections);
+        let before = Look::take(server_pid);
+        let clock = Clock::start();
+        let (to_main, notes) = channel();
+        let (mut orders, mut handles, mut rings) = (Vec::new(), Vec::new(), 0);
+        let share = |number: u32| (u64::from(plan.connections) * u64::from(number) / u64::from(threads)) as u32;
+        for number in 0..threads {
+            let entry = match &secret {
+                Some(secret) => Entry::Tokens(Box::new(Minter::new(secret, run, now_ms, TOKEN_TTL_S))),
+                None => Entry::Guests,
+            };
+            let (to_thread, told) = channel();
+            let (path, host) = (target.path.clone(), target.host.clone());
+            let worker = Worker::new(Make {
+                number,
+                threads,
+                first: share(number),
+                count: share(number + 1) - share(number),
+                target: target.address,
+                voice: Voice::new(plan.protocol, path, host, entry, plan.seed ^ u64::from(number) << 48),
+                clock,
+                heartbeat: plan.heartbeat,
+                patience: plan.grace,
+                setup_within: plan.grace.max(SETUP_WITHIN_MIN),
+                seed: plan.seed,
+                told,
+                notes: to_main.clone(),
+            })?;
+            rings += worker.rings();
+            let thread = std::thread::Builder::new().name(format!("mass-{number}"));
+            handles.push(thread.spawn(move || worker.run())?);
+            orders.push(to_thread);
+        }
+        Ok(Self {
+            plan,
+            run,
+            clock,
+            orders,
+            notes,
+            handles,
+            server_pid,
+            progress,
+            interrupt,
+            obeyed: interrupt.count(),
+            standing: vec![(0, 0, 0); threads as usize],
+            told_at: Instant::now(),
+            told_entered: 0,
+            outcome: Outcome { before, rings, ..Outcome::default() },
+        })
+    }
+
+    fn go(&mut self) -> Result<(), Stopped> {
+        self.measure(What::Ramp, |run| Order::Ramp {
+            start_ns: run.after(RUN_UP),
+            per_second: run.plan.connects_per_second / run.orders.len() as f64,
+        })?;
+        self.rest()?;
+        if !self.plan.hold.is_zero() {
+            self.measure(What::Hold, |run| Order::Hold { until_ns: run.after(run.plan.hold) })?;
+        }
+        self.outcome.idle = Look::take(self.server_pid);
+        self.outcome.idle_sessions = self.live();
+        if let Some(broadcast) = self.plan.broadcast {
+            self.broadcast(broadcast)?;
+        }
+        if let Some(Echo { hold, body_bytes }) = self.plan.echo {
+            let grace_ns = ns(self.plan.grace);
+            self.measure(What::Echo, |run| Order::Echo { body_bytes, until_ns: run.after(hold), grace_ns })?;
+        }
+        if let Some(Storm { how, window }) = self.plan.storm {
+            let per_second = f64::from(self.plan.connections) / window.as_secs_f64() / self.orders.len() as f64;
+            let reset = how == How::Rst;
+            self.measure(What::Storm, |run| Order::Storm { reset, start_ns: run.after(RUN_UP), per_second })?;
+        }
+        if self.plan.drain {
+            self.ask_server_to_stop();
+            let within = DRAIN_WITHIN.max(self.plan.grace);
+            self.measure(What::Drain, |run| Order::Drain { until_ns: run.after(within) })?;
+        }
+        Ok(())
+    }
+
+    fn broadcast(&mut self, broadcast: Broadcast) -> Result<(), Stopped> {
+        let channel = match self.plan.protocol {
+            Protocol::Roost => format!("mass-{:016x}", self.run),
+            Protocol::Plain => String::new(),
+        };
+        let per_second = self.plan.connects_per_second / self.orders.len() as f64;
+        let took = Duration::from_secs_f64(f64::from(self.plan.connections) / self.plan.connects_per_second);
+        self.measure(What::Subscribe, move |run| Order::Subscribe {
+            channel: channel.clone(),
+            start_ns: run.after(RUN_UP),
+            per_second,
+            until_ns: run.after(took + run.plan.grace * 2),
+        })?;
+        self.measure(What::Publish, move |run| {
+            Order::Publish(Publish {
+                start_ns: run.after(RUN_UP),
+                count: broadcast.publishes,
+                first_serial: 0,
+                per_second: broadcast.publishes_per_second,
+                burst: broadcast.burst,
+                body_bytes: broadcast.body_bytes,
+                grace_ns: ns(run.plan.grace),
+            })
+        })
+    }
+
+    /// Gives an order to all threads, and measures until each has done it.
+    fn measure(&mut self, what: What, order: impl Fn(&Self) -> Order) -> Result<(), Stopped> {
+        self.progress.phase(what.phase());
+        let (before, began) = (Look::take(self.server_pid), Instant::now());
+        self.outcome.stages.push(Measured {
+            what,
+            tally: Tally::default(),
+            seconds: 0.0,
+            before,
+            after: before,
+            live: 0,
+        });
+        let order = order(self);
+        for thread in &self.orders {
+            // A thread that ended is found when its note comes.
+            let _ = thread.send(order.clone());
+        }
+        let number = self.outcome.stages.len();
+        let mut done = vec![false; self.orders.len()];
+        let result = loop {
+            if let Ok(tick) = self.notes.recv_timeout(LOOK_EVERY) {
+                done[tick.thread as usize] |= (tick.order as usize == number && tick.done) || tick.ended.is_some();
+                if let Err(stopped) = self.tick(tick) {
+                    break Err(stopped);
+                }
+            } else {
+                // One that panicked tells nothing.
+                done.iter_mut().zip(&self.handles).for_each(|(done, handle)| *done |= handle.is_finished());
+            }
+            if done.iter().all(|done| *done) {
+                break Ok(());
+            }
+            if let Err(stopped) = self.look_around(what, began) {
+                break Err(stopped);
+            }
+        };
+        let (live, after) = (self.live(), Look::take(self.server_pid));
+        if let Some(stage) = self.outcome.stages.last_mut() {
+            (stage.seconds, stage.after, stage.live) = (began.elapsed().as_secs_f64(), after, live);
+        }
+        result
+    }
+
+    /// What a thread tells belongs to the order that it was doing.
+    fn tick(&mut self, tick: Tick) -> Result<(), Stopped> {
+        self.standing[tick.thread as usize] = (tick.live, tick.opening, tick.away);
+        if let Some(stage) = (tick.order as usize).checked_sub(1).and_then(|at| self.outcome.stages.get_mut(at)) {
+            stage.tally.merge(&tick.tally);
+        }
+        match tick.ended {
+            Some(Err(why)) => {
+                self.outcome.stopped = Some(format!("a thread of the generator failed: {why}"));
+                Err(Stopped)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn look_around(&mut self, what: What, began: Instant) -> Result<(), Stopped> {
+        let asked = self.interrupt.count();
+        if asked > self.obeyed {
+            self.obeyed = asked;
+            self.outcome.interrupted = true;
+            return Err(Stopped);
+        }
+        if self.told_at.elapsed() < Duration::from_millis(950) {
+            return Ok(());
+        }
+        let look = Look::take(self.server_pid);
+        let seconds = self.told_at.elapsed().as_secs_f64();
+        self.told_at = Instant::now();
+        let line = self.line(what, &look, seconds, began);
+        self.progress.line(&line);
+        if look.available_bytes.is_some_and(|bytes| bytes < AVAILABLE_BYTES_MIN) && what != What::Finish {
+            let live = self.live();
+            self.outcome.stopped = Some(format!("this host has no memory left, with {live} sessions"));
+            return Err(Stopped);
+        }
+        Ok(())
+    }
+
+    /// The live line.
+    fn line(&mut self, what: What, look: &Look, seconds: f64, began: Instant) -> String {
+        let (mut entered, mut failed, mut lost) = (0, 0, 0);
+        for stage in &self.outcome.stages {
+            let counts = &stage.tally.counts;
+            entered += counts.entered;
+            failed += counts.given_up;
+            lost += counts.lost;
+        }
+        let per_second = (entered - self.told_entered) as f64 / seconds;
+        self.told_entered = entered;
+        let mut line = format!("{}/{} live", self.live(), self.plan.connections);
+        if matches!(what, What::Ramp | What::Storm) {
+            line += &format!("  {per_second:.0} connected/s");
+        }
+        line += &format!("  {failed} failed  {lost} lost");
+        if let Some(stage) = self.outcome.stages.last() {
+            let counts = &stage.tally.counts;
+            match what {
+                What::Hold => {
+                    line += &format!("  {} beats, {} answered", counts.beats_sent, counts.beats_answered);
+                    line += &format!("  {:.0} of {} s", began.elapsed().as_secs_f64(), self.plan.hold.as_secs());
+                }
+                What::Subscribe => line += &format!("  {} subscribed", counts.subscribed),
+                What::Publish => line += &format!("  {} published, {} delivered", counts.published, counts.pushed),
+                What::Echo => line += &format!("  {} echoed", counts.echoed),
+                _ => {}
+            }
+        }
+        let mega = |bytes: u64| bytes as f64 / 1e6;
+        if let Some(bytes) = look.rss_bytes {
+            line += &format!("  server {:.0} MB", mega(bytes));
+        }
+        if let Some(bytes) = look.available_bytes {
+            line += &format!("  {:.1} GB free", mega(bytes) / 1e3);
+        }
+        line
+    }
+
+    /// Lets sessions rest, and goes on listening.
+    fn rest(&mut self) -> Result<(), Stopped> {
+        let began = Instant::now();
+        while began.elapsed() < REST {
+            if let Ok(tick) = self.notes.recv_timeout(LOOK_EVERY) {
+                self.tick(tick)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_server_to_stop(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = self.server_pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // If it is gone, everybody is found to be.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Closes what is left, and waits for the threads.
+    fn finish(&mut self) {
+        let goodbye = self.plan.connections <= GOODBYES_MAX;
+        if self.measure(What::Finish, |_| Order::Finish { goodbye }).is_err() {
+            // Asked once more: the end of the process closes what is left.
+            return;
+        }
+        for handle in self.handles.drain(..) {
+            handle.join().expect("a thread of the generator failed");
+        }
+    }
+
+    fn live(&self) -> u64 {
+        self.standing.iter().map(|(live, ..)| u64::from(*live)).sum()
+    }
+
+    fn after(&self, time: Duration) -> u64 {
+        self.clock.now_ns() + ns(time)
+    }
+}
+
+/// How long tokens are valid: longer than a run.
+const TOKEN_TTL_S: u64 = 7 * 24 * 3600;
+/// A connection may always take so long to become a session.
+const SETUP_WITHIN_MIN: Duration = Duration::from_secs(30);
+/// How long a server may take to see everybody off.
+const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+/// Up to so many clients say goodbye in the end. More would leave more TIME_WAIT behind than the host has room for.
+const GOODBYES_MAX: u32 = 20_000;
