@@ -95,8 +95,8 @@ pub(crate) struct Node {
     pub(crate) topics: BTreeMap<ConvId, BTreeSet<SessionKey>>,
     /// Replies to a session since its queue was last seen empty: they stand in it whatever the limit.
     pub(crate) owed: BTreeMap<SessionKey, usize>,
-    /// The cmids of sends that the router has not answered, by session and rid.
-    pub(crate) sends: BTreeMap<(SessionKey, u64), String>,
+    /// Sends that the router has not answered, by session and rid: cmid and attempt.
+    pub(crate) sends: BTreeMap<(SessionKey, u64), (String, u32)>,
     /// Cmids that came to the router since they were last taken.
     pub(crate) tried: Vec<String>,
     mailbox: Arc<Mailbox>,
@@ -193,15 +193,17 @@ impl Node {
             Up::Gone { session, .. } => {
                 self.who.remove(session);
                 self.owed.remove(session);
-                self.topics.values_mut().for_each(|joined| drop(joined.remove(session)));
+                for joined in self.topics.values_mut() {
+                    joined.remove(session);
+                }
             }
             Up::Command { session, rid, body, .. } => {
-                let cmid = match body {
-                    FrameBody::Send(send) => &send.cmid,
-                    FrameBody::Publish(publish) => &publish.cmid,
+                let (cmid, attempt) = match body {
+                    FrameBody::Send(send) => (&send.cmid, send.attempt),
+                    FrameBody::Publish(publish) => (&publish.cmid, publish.attempt),
                     _ => return,
                 };
-                self.sends.insert((*session, *rid), cmid.clone());
+                self.sends.insert((*session, *rid), (cmid.clone(), attempt));
                 self.tried.push(cmid.clone());
             }
             Up::Connect { .. } => {}

@@ -23,6 +23,9 @@ const RESEND_READ_ENTRIES: usize = 256;
 /// A first try that took this long from its coming to a look at its conversation, which had to be read for it, is looked
 /// for in the log like a resend. No client sends again and lets so much else be appended sooner.
 const OVERTAKEN_AFTER: Duration = Duration::from_millis(100);
+/// A first try that was held up this long is not appended any more, but told to be sent again. By now its client may
+/// have sent it through another node and been refused there for good, by what held then; a resend is judged anew by both.
+const EXPIRED_AFTER: Duration = Duration::from_secs(2);
 
 /// A SEND that is not answered yet.
 struct Pending {
@@ -338,6 +341,9 @@ fn judge(loaded: &Loaded, one: &Pending, doubt_from: Option<Seq>, resend_max: u6
     let floor = match (send.attempt, doubt_from) {
         (0, None) => match send.came {
             None => return unseen(),
+            Some(Came { since, .. }) if since.elapsed() >= EXPIRED_AFTER => {
+                return Verdict::Answer(Err(ErrorCode::Unknown.because("held up for too long: send it again")));
+            }
             // On its way in it may have been overtaken by a resend through another node.
             Some(Came { head: Some(head), .. }) => head,
             Some(Came { since, .. }) if since.elapsed() < OVERTAKEN_AFTER => return unseen(),

@@ -66,7 +66,9 @@ pub(crate) struct Model {
     pub(crate) now_ms: u64,
     convs: BTreeMap<ConvId, Conv>,
     handed: BTreeMap<String, Handed>,
-    /// Messages whose last try was told as not stored.
+    /// How often each message came to a router.
+    tries: BTreeMap<String, u32>,
+    /// Messages whose only try was told as not stored.
     not_stored: BTreeSet<String>,
     views: BTreeMap<(usize, ConvId), View>,
     /// The last entry that a device of the user holds.
@@ -95,6 +97,7 @@ impl Model {
             now_ms: 0,
             convs: BTreeMap::new(),
             handed: BTreeMap::new(),
+            tries: BTreeMap::new(),
             not_stored: BTreeSet::new(),
             views: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -221,7 +224,10 @@ impl Model {
                     .push(format!("{cmid} was refused as certainly not stored, then stored as {} {seq}", handed.conv));
             }
             if self.not_stored.contains(cmid) {
-                broken.push(format!("{cmid} was told as not stored, then stored as {} {seq} by no other try", append.conv));
+                broken.push(format!(
+                    "{cmid} was told as not stored, then stored as {} {seq} by no other try",
+                    append.conv
+                ));
             }
             if let Some(conv) = self.convs.get_mut(&append.conv)
                 && let Some(before) = conv.sent_before(handed.client, handed.number)
@@ -284,15 +290,23 @@ impl Model {
 
     /// A try of `cmid` came to a router.
     pub(crate) fn tried(&mut self, cmid: &str) {
+        *self.tries.entry(cmid.to_owned()).or_default() += 1;
         self.not_stored.remove(cmid);
     }
 
-    /// A router answers a try of `cmid` with an error. Each but 502 says that it is not stored, and will not be by this
-    /// try: a client that gives up tells its user so.
-    pub(crate) fn told_not_stored(&mut self, cmid: &str, error: &pb::Error) {
+    /// A router answers a try of `cmid` with an error. Each but 502 says that it is not stored: a client that gives up
+    /// tells its user so. A resend speaks of all tries before it, a first try of itself: where another one has overtaken
+    /// it nothing follows.
+    pub(crate) fn told_not_stored(&mut self, cmid: &str, attempt: u32, error: &pb::Error) {
         let Some(handed) = self.handed.get(cmid).filter(|_| error.code != ErrorCode::Unknown.number()) else { return };
+        let only = self.tries.get(cmid) == Some(&1);
+        if attempt == 0 && !only {
+            return;
+        }
         let (client, conv) = (handed.client, handed.conv.clone());
-        self.not_stored.insert(cmid.to_owned());
+        if only {
+            self.not_stored.insert(cmid.to_owned());
+        }
         if let Some(seq) = self.convs.get(&conv).and_then(|conv| conv.find(cmid)) {
             let what = format!("{cmid} is told as not stored ({}), but is stored as {conv} {seq}", error.code);
             self.violated(&About::both(client, conv.as_str()), what);

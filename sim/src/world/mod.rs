@@ -336,6 +336,9 @@ impl World {
                     self.node_effect(number, effect);
                     worked = true;
                 }
+                if let Some(node) = &mut self.nodes[number] {
+                    std::mem::take(&mut node.tried).iter().for_each(|cmid| self.model.tried(cmid));
+                }
             }
             for number in 0..self.clients.len() {
                 while let Some(effect) = self.clients[number].core.as_mut().and_then(core::Core::poll_effect) {

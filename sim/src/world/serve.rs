@@ -123,7 +123,6 @@ impl World {
     pub(super) fn mail(&mut self, number: usize) {
         let now = self.now();
         let Some(node) = &mut self.nodes[number] else { return };
-        std::mem::take(&mut node.tried).iter().for_each(|cmid| self.model.tried(cmid));
         let mut fanouts: Vec<FanoutBound> = node.metrics.iter().map(|metrics| FanoutBound::new(metrics)).collect();
         for (shard, down) in node.take_mail() {
             fanouts[usize::from(shard)].others += usize::from(!matches!(down, Down::Deliver { .. }));
@@ -145,10 +144,10 @@ impl World {
                 }
                 Down::Reply { session, frame: Some(frame) } => {
                     *node.owed.entry(*session).or_default() += 1;
-                    if let Some(cmid) = node.sends.remove(&(*session, frame.rid))
+                    if let Some((cmid, attempt)) = node.sends.remove(&(*session, frame.rid))
                         && let Some(FrameBody::Error(error)) = &frame.body
                     {
-                        self.model.told_not_stored(&cmid, error);
+                        self.model.told_not_stored(&cmid, attempt, error);
                     }
                     if let (Some(user), Some(body)) = (node.who.get(session), &frame.body) {
                         self.model.told(user, body);

@@ -229,6 +229,36 @@ async fn marks_written_by_two_nodes_never_go_back() {
     }
 }
 
+/// What was refused for good stays refused, whatever the sender may do later.
+#[tokio::test(start_paused = true)]
+async fn f14_a_send_that_was_held_up_is_not_stored_behind_its_refusal_elsewhere() {
+    let nodes: Nodes<GatedStore> = Nodes::over(&Arc::new(GatedStore::default()), 2, RouterConfig::default());
+    let [a, b] = nodes.nodes.as_slice() else { panic!() };
+    let (ada, bob, on_b) = (a.enter("ada").await, a.enter("bob").await, b.enter_on("bob", "laptop", "").await);
+    nodes.deliver().await;
+    let conv = a.group(&ada, &["bob"]).await;
+    nodes.lose_all().await;
+    let held = b.store.hold(Op::Metas);
+    let rid = b.command(&on_b, FrameBody::Send(sending(&conv, "held", "x")));
+    held.read.await.unwrap();
+    let members = |add: &[&str], remove: &[&str]| {
+        let names = |users: &[&str]| users.iter().map(ToString::to_string).collect();
+        FrameBody::Members(pb::Members { conv: conv.clone(), add: names(add), remove: names(remove), roles: vec![] })
+    };
+    a.ask(&ada, members(&[], &["bob"])).await.unwrap();
+    let refused = a.try_send(&bob, resending(&conv, "held", "x", None)).await.unwrap_err();
+    assert_eq!((refused.code, refused.retryable), (301, false));
+    a.ask(&ada, members(&["bob"], &[])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    nodes.drop_lying();
+    held.go.send(()).unwrap();
+    let expired = b.reply(&on_b, rid).await.unwrap_err();
+    assert_eq!((expired.code, expired.retryable), (502, true));
+    assert!(a.page(&ada, &conv).await.iter().all(|entry| entry.cmid != "held"));
+    // Sent again it is judged by what holds now.
+    assert!(!b.try_send(&on_b, resending(&conv, "held", "x", None)).await.unwrap().dup);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f18_an_append_in_doubt_that_shows_late_is_told_to_readers_on_every_node() {
     // It gets in before the log is looked at the first time, and between two later looks.
