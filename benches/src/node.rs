@@ -78,7 +78,7 @@ impl Node {
         );
         let connect = Connect { token, device: "phone".into(), ..Connect::default() };
         let frame = Frame { rid: 1, body: Some(FrameBody::Connect(connect)) };
-        [upgrade.into_bytes(), frames::client_message(Encoding::Protobuf, &frame)]
+        [upgrade.into_bytes(), frames::client_message(Encoding::Protobuf, &frame).to_vec()]
     }
 
     /// A session comes in, from its socket to the last byte of its WELCOME.

@@ -5,7 +5,7 @@
 //! cargo run --release -p roost-edge --example measure -- fanout 2000 1000 1
 //! ```
 //!
-//! `idle N`: user-space bytes of N authenticated sessions that say nothing. `fanout N MESSAGES BURST [RATE]`: deliveries per
+//! `idle N`: user-space bytes of N authenticated sessions that say nothing, and what it takes when all go at once. `fanout N MESSAGES BURST [RATE]`: deliveries per
 //! second of the server's CPU to N sessions of a topic, with bodies of 128 bytes, BURST messages at a time;
 //! with a RATE that many messages a second (paced: the clients read between them), else as fast as they are written. Clients
 //! run in a process of their own, so that neither their memory nor their time is counted. `ROOST_DRIVER=poll` or `uring`
@@ -20,10 +20,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use mio::{Events, Interest, Poll, Token};
-use roost_edge::{DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
+use roost_edge::{DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, ShardConfig, Upstream};
 use roost_wire::link::{Audience, Down, Envelope, Lane, Up};
 use roost_wire::pb::{self, Frame};
 use roost_wire::{ConvId, Encoding, FrameBody, UserId, ws};
+use socket2::{Domain, Socket, Type};
+
+/// Each has a descriptor.
+const CLIENTS_PER_PROCESS: u64 = 15_000;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -35,7 +39,7 @@ fn main() -> Result<()> {
         ["fanout", sessions, messages, burst, rate] => {
             fanout(sessions.parse()?, messages.parse()?, burst.parse()?, Some(rate.parse()?))
         }
-        ["clients", addr, sessions] => clients(addr.parse()?, sessions.parse()?),
+        ["clients", addr, first, sessions] => clients(addr.parse()?, first.parse()?, sessions.parse()?),
         _ => Err("usage: idle SESSIONS | fanout SESSIONS MESSAGES BURST [RATE]".into()),
     }
 }
@@ -70,31 +74,58 @@ fn serve(shards: usize) -> Result<Running> {
         Ok("uring") => DriverKind::Uring,
         _ => DriverKind::Auto,
     };
-    let config = EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards, driver, ..EdgeConfig::default() };
+    // Nobody here beats.
+    let shard = ShardConfig { heartbeat: Duration::from_secs(3600), ..ShardConfig::default() };
+    let config = EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards, driver, shard, ..EdgeConfig::default() };
     let bound = Edge::bind(config)?;
     let router = Arc::new(Yes::default());
     router.0.set(bound.handle()).map_err(|_| "set once")?;
     Ok(bound.start(router.clone(), router)?)
 }
 
-/// Starts the clients and waits until all are sessions.
-fn start_clients(edge: &EdgeHandle, sessions: u64) -> Result<Child> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["clients", &edge.local_addr().to_string(), &sessions.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    BufReader::new(child.stdout.take().ok_or("piped")?).read_line(&mut String::new())?;
-    while edge.metrics().total.topics_joined < sessions {
-        std::thread::sleep(Duration::from_millis(10));
+/// Processes of clients; each ends with its standard input.
+struct Clients(Vec<Child>);
+
+impl Clients {
+    /// Starts them, and waits until all are sessions.
+    fn start(edge: &EdgeHandle, sessions: u64) -> Result<Self> {
+        let mut children = Vec::new();
+        for first in (0..sessions).step_by(CLIENTS_PER_PROCESS as usize) {
+            let count = CLIENTS_PER_PROCESS.min(sessions - first);
+            let child = Command::new(std::env::current_exe()?)
+                .args(["clients", &edge.local_addr().to_string(), &first.to_string(), &count.to_string()])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            children.push(child);
+        }
+        for child in &mut children {
+            BufReader::new(child.stdout.take().ok_or("piped")?).read_line(&mut String::new())?;
+        }
+        while edge.metrics().total.topics_joined < sessions {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self(children))
     }
-    Ok(child)
+
+    /// All of them go at once.
+    fn end(mut self) -> Result<()> {
+        for child in &mut self.0 {
+            drop(child.stdin.take());
+        }
+        for child in &mut self.0 {
+            child.wait()?;
+        }
+        Ok(())
+    }
 }
 
 fn idle(sessions: u64) -> Result<()> {
     let running = serve(0)?;
     let before = memory()?;
-    let mut child = start_clients(running.handle(), sessions)?;
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    let clients = Clients::start(running.handle(), sessions)?;
+    println!("{sessions} sessions in {:.1?}, {:.2} s of CPU", began.elapsed(), cpu_seconds()? - cpu);
     std::thread::sleep(Duration::from_secs(2));
     tell(&before, sessions)?;
     let edge = running.handle();
@@ -112,15 +143,21 @@ fn idle(sessions: u64) -> Result<()> {
     let cpu = cpu_seconds()?;
     std::thread::sleep(Duration::from_secs(5));
     println!("idle CPU: {:.2} %", (cpu_seconds()? - cpu) / 5.0 * 100.0);
-    drop(child.stdin.take());
-    child.wait()?;
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
+    clients.end()?;
+    while running.handle().metrics().connections_open() > 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("all gone after {:.1?}, {:.2} s of CPU", began.elapsed(), cpu_seconds()? - cpu);
+    let rings: u64 = running.handle().metrics().shards.iter().map(|(_, turns)| turns.rings).sum();
+    println!("{rings} rings, {} accepts failed", running.handle().metrics().accept_errors);
     Ok(())
 }
 
 fn fanout(sessions: u64, messages: u64, burst: u64, rate: Option<f64>) -> Result<()> {
     let running = serve(1)?;
     let edge = running.handle();
-    let mut child = start_clients(edge, sessions)?;
+    let clients = Clients::start(edge, sessions)?;
     let (cpu, began, before) = (cpu_seconds()?, Instant::now(), edge.metrics());
     for round in 1..=messages / burst {
         if let Some(rate) = rate {
@@ -140,9 +177,7 @@ fn fanout(sessions: u64, messages: u64, burst: u64, rate: Option<f64>) -> Result
     println!("{:.0} deliveries per CPU second, {:.2} us each", deliveries / cpu, cpu / deliveries * 1e6);
     let writes = (after.shards[0].1.writes - before.shards[0].1.writes) as f64;
     println!("{:.1} frames a write, {} marked behind", deliveries / writes, after.total.behind);
-    drop(child.stdin.take());
-    child.wait()?;
-    Ok(())
+    clients.end()
 }
 
 fn deliver(seq: u64) -> Down {
@@ -180,11 +215,11 @@ fn cpu_seconds() -> Result<f64> {
 }
 
 /// Connects, says so, and reads until its standard input ends.
-fn clients(addr: SocketAddr, sessions: usize) -> Result<()> {
+fn clients(addr: SocketAddr, first: usize, sessions: usize) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut streams = Vec::new();
     for number in 0..sessions {
-        let stream = connect(addr, number)?;
+        let stream = connect(addr, first + number)?;
         stream.set_nonblocking(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
@@ -206,7 +241,12 @@ fn clients(addr: SocketAddr, sessions: usize) -> Result<()> {
 }
 
 fn connect(addr: SocketAddr, number: usize) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(addr)?;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    // Ports of one address are too few for all.
+    let from = [127, 1, 0, (number as u64 / CLIENTS_PER_PROCESS) as u8 + 1];
+    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    socket.connect(&addr.into())?;
+    let mut stream = TcpStream::from(socket);
     let head = "GET /ws HTTP/1.1\r\nHost: edge\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                 Sec-WebSocket-Protocol: roost.v1.pb\r\n\r\n";

@@ -17,7 +17,7 @@ use roost_wire::ws::handshake;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::address::Gate;
-use crate::driver::poll::{Conn, PollWaker};
+use crate::driver::poll::{Conn, Hatch, PollWaker};
 use crate::inbox::Inbox;
 use crate::metrics::{AcceptMetrics, LoopMetrics};
 
@@ -27,6 +27,9 @@ const BACKLOG: i32 = 8192;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often running out is logged.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+/// How often a connection is offered to a shard that has not taken those before, and the pause between.
+const PASSING_TRIES: u32 = 1000;
+const PASSING_PAUSE: Duration = Duration::from_millis(1);
 /// Connections accepted before looking whether to stop.
 const ACCEPTS_PER_TURN: usize = 256;
 
@@ -79,20 +82,42 @@ struct Target {
     inbox: Inbox<Conn>,
     metrics: Arc<LoopMetrics>,
     given: u64,
+    /// The way of connections to a shard with descriptors of its own.
+    hatch: Option<Hatch>,
 }
 
 impl Shards {
-    pub(crate) fn new(shards: impl IntoIterator<Item = (Inbox<Conn>, Arc<LoopMetrics>)>) -> Self {
-        let targets = shards.into_iter().map(|(inbox, metrics)| Target { inbox, metrics, given: 0 }).collect();
-        Self { targets }
+    pub(crate) fn new(shards: impl IntoIterator<Item = (Inbox<Conn>, Arc<LoopMetrics>, Option<Hatch>)>) -> Self {
+        let target = |(inbox, metrics, hatch)| Target { inbox, metrics, given: 0, hatch };
+        Self { targets: shards.into_iter().map(target).collect() }
     }
 
-    fn give(&mut self, conn: Conn, peer: SocketAddr) {
+    /// Hands `conn` to the shard that has fewest.
+    ///
+    /// # Errors
+    /// It has descriptors of its own, and takes none.
+    fn give(&mut self, mut conn: Conn, peer: SocketAddr) -> io::Result<()> {
         if let Some(target) = self.targets.iter_mut().min_by_key(|target| target.metrics.load(target.given)) {
+            if let Some(hatch) = &target.hatch {
+                pass(hatch, &mut conn)?;
+            }
             target.given += 1;
             target.inbox.accepted(conn, peer);
         }
+        Ok(())
     }
+}
+
+/// Gives the socket of `conn` through `hatch`, waiting for the shard if it has not taken those before.
+fn pass(hatch: &Hatch, conn: &mut Conn) -> io::Result<()> {
+    let Some(stream) = conn.take_stream() else { return Ok(()) };
+    for _ in 0..PASSING_TRIES {
+        match hatch.give(&stream) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(PASSING_PAUSE),
+            given => return given,
+        }
+    }
+    Err(ErrorKind::TimedOut.into())
 }
 
 /// A listener at `addr` that a second one at the same address is refused beside.
@@ -169,9 +194,9 @@ impl Acceptor {
             metrics.refused_address.fetch_add(1, Ordering::Relaxed);
             return turn_away(conn, 429, "too many connections from this address");
         };
-        match if cfg!(target_os = "linux") { Ok(()) } else { conn.set_nodelay(true) } {
-            Ok(()) => shards.give(Conn::new(conn.into(), permit), peer),
-            Err(_) => _ = metrics.errors.fetch_add(1, Ordering::Relaxed),
+        let given = if cfg!(target_os = "linux") { Ok(()) } else { conn.set_nodelay(true) };
+        if given.and_then(|()| shards.give(Conn::new(conn.into(), permit), peer)).is_err() {
+            metrics.errors.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use roost_edge_core::config::ConfigError;
@@ -12,6 +12,7 @@ use roost_edge_core::{ShardConfig, ShardMetrics};
 use crate::accept::{self, Acceptor, Control, Shards};
 use crate::address::Gate;
 use crate::config::EdgeConfig;
+use crate::driver::poll::{Hatch, PollDriver};
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Door;
 use crate::driver::{Conn, Drivers, NoDrivers, Unfit};
@@ -102,9 +103,11 @@ impl Edge {
             Gate::new(config.connections_per_address_max, config.addresses_exempt.clone(), descriptors_max)
         };
         let (accept, acceptor) = match &mut drivers {
-            Drivers::Poll(_) => {
-                let acceptor = Acceptor::new(listener, gate(config.descriptors_max))?;
-                (acceptor.control().clone(), Some(acceptor))
+            Drivers::Poll(drivers) => {
+                let tables = if config.wants_tables() { drivers.len() } else { 1 };
+                let acceptor = Acceptor::new(listener, gate(config.descriptors_max.saturating_mul(tables)))?;
+                let hatches = if tables > 1 { open_hatches(drivers)? } else { Vec::new() };
+                (acceptor.control().clone(), Some((acceptor, hatches)))
             }
             #[cfg(target_os = "linux")]
             Drivers::Uring(drivers) => {
@@ -126,7 +129,7 @@ impl Edge {
 pub struct Bound {
     handle: EdgeHandle,
     /// Who accepts for drivers that do not.
-    acceptor: Option<Acceptor>,
+    acceptor: Option<(Acceptor, Vec<Hatch>)>,
     drivers: Drivers,
     config: Arc<ShardConfig>,
 }
@@ -157,13 +160,21 @@ impl Bound {
             #[cfg(target_os = "linux")]
             Drivers::Uring(drivers) => running.shards(drivers, &ends)?,
         }
-        if let Some(acceptor) = self.acceptor {
+        if let Some((acceptor, hatches)) = self.acceptor {
             let shards = inner.inboxes.iter().zip(&inner.metrics);
-            let shards = Shards::new(shards.map(|(inbox, metrics)| (inbox.clone(), metrics.1.clone())));
+            let hatches = hatches.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+            let shards = shards.zip(hatches).map(|((inbox, metrics), hatch)| (inbox.clone(), metrics.1.clone(), hatch));
+            let shards = Shards::new(shards);
             running.spawn("roost-accept".into(), move || acceptor.run(shards))?;
         }
         Ok(running)
     }
+}
+
+/// Lets every shard have descriptors of its own.
+fn open_hatches(drivers: &mut [PollDriver]) -> io::Result<Vec<Hatch>> {
+    tracing::info!(shards = drivers.len(), "each shard has descriptors of its own");
+    drivers.iter_mut().map(PollDriver::open_hatch).collect()
 }
 
 /// What all shards share.
@@ -209,6 +220,8 @@ impl Running {
     {
         let inner = self.handle.inner.clone();
         let neighbours: Arc<[_]> = inner.inboxes.clone().into();
+        let (begun, all) = mpsc::channel();
+        let count = drivers.len();
         let parts = drivers.into_iter().zip(&inner.inboxes).zip(&inner.metrics);
         for (number, ((driver, inbox), (shard_metrics, metrics))) in (0_u16..).zip(parts) {
             let setup = Setup {
@@ -221,9 +234,20 @@ impl Running {
                 metrics: metrics.clone(),
             };
             let shard = ShardLoop::new(driver, number, setup);
-            self.spawn(format!("roost-shard-{number}"), move || run_shard(shard))?;
+            let begun = begun.clone();
+            self.spawn(format!("roost-shard-{number}"), move || {
+                let mut shard = shard;
+                shard.begin()?;
+                // Whoever waits for it may have given up.
+                let _ = begun.send(());
+                drop(begun);
+                run_shard(shard)
+            })?;
         }
-        Ok(())
+        // A table of descriptors that is copied later would hold connections that were accepted meanwhile.
+        drop(begun);
+        let count = (0..count).take_while(|_| all.recv().is_ok()).count();
+        if count == self.threads.len() { Ok(()) } else { Err(io::Error::other("a shard could not begin")) }
     }
 
     fn spawn(&mut self, name: String, body: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

@@ -25,7 +25,8 @@ pub struct EdgeConfig {
     /// Addresses without such a limit: proxies, and whoever brings many people.
     pub addresses_exempt: Vec<Subnet>,
     /// Descriptors that connections of the poll driver may have, those that are refused or closing included; above it
-    /// accepting pauses. The process needs more, for everything else it opens. Connections of the io_uring driver have none.
+    /// accepting pauses. The process needs more, for everything else it opens. With more shards than cores, and
+    /// `connections_max` above this, each shard has a table of so many (Linux). Connections of the io_uring driver have none.
     pub descriptors_max: usize,
     /// Items in one shard's mailbox above which pushes are dropped and sessions told to sync.
     pub mailbox_items_max: usize,
@@ -106,6 +107,13 @@ impl EdgeConfig {
         let count = if self.shards == 0 { cores() } else { self.shards };
         // Limited by `check`, and no machine has more cores than that.
         count.min(SessionKey::SHARDS_MAX.into()) as u16
+    }
+
+    /// Whether each shard of the poll driver is to have a table of descriptors of its own. Somebody asked for more threads
+    /// than there are cores, which is good for nothing else, and wants more connections than one table holds.
+    pub(crate) fn wants_tables(&self) -> bool {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        cfg!(target_os = "linux") && self.shards > cores && self.connections_max > self.descriptors_max
     }
 
     /// The settings of each shard, with its share of the connections.

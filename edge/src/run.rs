@@ -184,6 +184,14 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
         }
     }
 
+    /// Called once, on the thread that it lives on.
+    ///
+    /// # Errors
+    /// The driver cannot be used there.
+    pub(crate) fn begin(&mut self) -> io::Result<()> {
+        self.driver.begin()
+    }
+
     /// Sleeps until there is something to do, then does it, within budgets.
     ///
     /// # Errors

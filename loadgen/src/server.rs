@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 /// First argument that makes this binary be the `roost` binary.
 pub(crate) const AS_ROOST: &str = "__roost";
+/// Settings of every server of ours: it says what goes wrong, and is gone soon.
+const USUAL: &[&str] = &["--log", "warn", "--drain-window", "0s", "--drain-deadline", "1s"];
 /// Flags of a server that is to take whatever the run sends.
 pub(crate) const NO_LIMITS: &[&str] = &["--sends-per-second", "0", "--frames-per-second", "0"];
 /// Flags of a server that is to defend itself: as it comes, but for the addresses. The load that means well stands for
@@ -41,8 +43,8 @@ struct Ready {
 
 impl OwnServer {
     /// Starts a server with its data below `out`, which should be on a real disk: sends are as fast as its fsync.
-    /// `flags` are further settings of it.
-    pub(crate) fn start(out: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+    /// `usual` are settings with their values, one after the other, for those that `given` does not name.
+    pub(crate) fn start(out: &Path, usual: &[&str], given: &[&str]) -> anyhow::Result<Self> {
         remove_stale(out);
         let folder = out.join(format!("{FOLDER}{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -50,9 +52,10 @@ impl OwnServer {
         let log = std::fs::File::create(folder.join("server.log")).context("cannot make the server's log")?;
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command
-            .args([AS_ROOST, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"])
-            .args(["--drain-window", "0s", "--drain-deadline", "1s"])
-            .args(flags)
+            .args([AS_ROOST, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(without(USUAL, given))
+            .args(without(usual, given))
+            .args(given)
             .arg("--data")
             .arg(folder.join("data"))
             .arg("--ready-file")
@@ -148,6 +151,12 @@ impl Drop for OwnServer {
     }
 }
 
+/// `usual` settings, each with its value, but for those that `given` names.
+fn without<'a>(usual: &[&'a str], given: &[&str]) -> Vec<&'a str> {
+    let named = |name: &str| given.iter().any(|given| given.split('=').next() == Some(name));
+    usual.chunks(2).filter(|pair| !named(pair[0])).flatten().copied().collect()
+}
+
 /// Removes data directories of runs that were killed.
 fn remove_stale(out: &Path) {
     let Ok(entries) = std::fs::read_dir(out) else { return };
@@ -164,6 +173,14 @@ fn remove_stale(out: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_given_stands_in_for_what_is_usual() {
+        let usual = ["--log", "warn", "--heartbeat", "60s"];
+        assert_eq!(without(&usual, &["--log", "info"]), ["--heartbeat", "60s"]);
+        assert_eq!(without(&usual, &["--heartbeat=5s", "--bench-paths"]), ["--log", "warn"]);
+        assert_eq!(without(&usual, &[]), usual);
+    }
 
     #[test]
     fn only_what_dead_runs_left_is_removed() {

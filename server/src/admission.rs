@@ -176,7 +176,9 @@ impl Plan {
         let reserve_bytes = match groups.memory(&root) {
             Some(memory) => reserve.bytes(memory.total_bytes)?,
             None => {
-                tracing::warn!("the memory that is left cannot be read from /proc/meminfo: nobody is refused for want of it");
+                tracing::warn!(
+                    "the memory that is left cannot be read from /proc/meminfo: nobody is refused for want of it"
+                );
                 0
             }
         };

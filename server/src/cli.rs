@@ -55,7 +55,8 @@ enum Command {
     /// Check or repair a data directory
     Store(store::StoreArgs),
     /// Say how many sessions this machine can hold, and what stands in the way
-    #[command(after_help = "Limits, sysctls, io_uring, memory, cores, the clock and the disk are looked at. Each thing that stands \
+    #[command(
+        after_help = "Limits, sysctls, io_uring, memory, cores, the clock and the disk are looked at. Each thing that stands \
         in the way is told with the lines that mend it.\n\n\
         EXIT CODES\n  \
         0  the sessions fit\n  \
@@ -66,7 +67,8 @@ enum Command {
         roost doctor --for 1000000 --data /srv/roost\n  \
         sudo roost doctor --for 1000000 --fix         mend what can be mended now\n  \
         roost doctor --for 1000000 --print > /etc/sysctl.d/90-roost.conf\n  \
-        roost doctor --json | jq '.findings[] | select(.status != \"ok\")'")]
+        roost doctor --json | jq '.findings[] | select(.status != \"ok\")'"
+    )]
     Doctor(DoctorArgs),
     /// Check settings without starting anything
     CheckConfig(Box<ServeArgs>),

@@ -1,4 +1,5 @@
-//! Descriptors: one a connection, and some for everything else.
+//! Descriptors: one a connection with the poll driver, and some for everything else. The io_uring driver's tables are as large
+//! as the limit, too.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -19,7 +20,7 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// How many of them connections may have. The rest is reserved, so that the store and the admin port go on when
+/// How many of them connections of the poll driver may have. The rest is reserved, so that the store and the admin port go on when
 /// clients have taken all they may.
 pub(crate) fn for_connections() -> usize {
     let limit = getrlimit(Resource::Nofile).current;

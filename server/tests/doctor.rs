@@ -37,7 +37,10 @@ fn finding<'a>(told: &'a Value, name: &str) -> &'a Value {
 #[test]
 fn what_stands_in_the_way_is_told_with_its_line_and_an_exit_code_and_fix_does_what_it_may() {
     let (_kept, root) = folder();
-    machine(&root, &[("fs/file-max", "100000\n"), ("fs/file-nr", "1000\t0\t100000\n"), ("net/core/somaxconn", "128\n")]);
+    machine(
+        &root,
+        &[("fs/file-max", "100000\n"), ("fs/file-nr", "1000\t0\t100000\n"), ("net/core/somaxconn", "128\n")],
+    );
     // So few that whatever limits this machine has, they are not in the way.
     let few = ["--for", "100"];
     let output = doctor(&root, &[&few[..], &["--json"]].concat());

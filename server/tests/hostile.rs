@@ -25,7 +25,7 @@ fn crowd(server: &Server, count: u32) -> Vec<TcpStream> {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_use_up_the_descriptors_leave_the_store_and_the_admin_port_alive() {
     let (_folder, path) = folder();
-    let server = Server::start_with_descriptors(&path, &[], 512);
+    let server = Server::start_with_descriptors(&path, &["--driver", "poll"], 512);
     let began = Instant::now();
     let (ada, bob) = (server.guest("Ada"), server.guest("Bob"));
     let mut session = Client::connect(server.listen, &ada).await;

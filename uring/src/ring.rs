@@ -23,6 +23,8 @@ use crate::{Bell, Token};
 /// How often a submission is tried again when the kernel lacks memory for a moment, and the pause between.
 const TRIES: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(1);
+/// Room for completions that is kept when none is left.
+const DONE_KEPT: usize = 16 * 1024;
 /// What operations of the ring's own carry.
 const OWN: u64 = u64::MAX;
 
@@ -295,7 +297,11 @@ impl<T: Token> Ring<T> {
 
     /// The next completion that was taken out.
     pub fn pop(&mut self) -> Option<Completion<T>> {
-        self.done.pop_front()
+        let next = self.done.pop_front();
+        if next.is_none() && self.done.capacity() > DONE_KEPT {
+            self.done.shrink_to(DONE_KEPT);
+        }
+        next
     }
 
     /// True if completions wait for [`Ring::pop`].

@@ -40,6 +40,8 @@ use steps::Steps;
         cargo xtask test            every test there is, with real servers and a real browser\n  \
         cargo xtask test python     one part of it\n  \
         cargo xtask bench --quick   benches and the comparison with the baseline server\n  \
+        cargo xtask bench million --out results             a million sessions in one process, for two minutes\n  \
+        cargo xtask bench million --connections 50000 --hold 20s\n  \
         cargo xtask fuzz --for 1m   looks for inputs that break the decoders; needs a nightly compiler\n  \
         cargo xtask autobahn        every rule of WebSocket, checked by the Autobahn test suite
   \
@@ -64,11 +66,13 @@ enum Command {
     },
     /// Criterion benches, then Roost against the baseline server; results go to benches/results
     Bench {
-        /// criterion, compare; none for both
+        /// criterion, compare; none for both. million: only if it is named
         parts: Vec<bench::Part>,
         /// One small round: to see that it works. Its figures are not kept
         #[arg(long)]
         quick: bool,
+        #[command(flatten)]
+        million: bench::million::Million,
     },
     /// Looks for inputs that break the targets of fuzz/
     Fuzz {
@@ -128,7 +132,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { parts } => check::run(&mut steps, &parts),
         Command::Test { parts } => test::run(&mut steps, &parts),
-        Command::Bench { parts, quick } => bench::run(&mut steps, &parts, quick),
+        Command::Bench { parts, quick, million } => bench::run(&mut steps, &parts, quick, &million),
         Command::Fuzz { targets, span, keep } => fuzz::run(&mut steps, &fuzz::Plan { targets: &targets, span, keep }),
         Command::Loom { filter } => loom::run(&mut steps, &filter),
         Command::Autobahn { cases, quick, all: _, keep } => {

@@ -22,7 +22,8 @@ const SUITES: &[(&str, &[&str], &[&str])] = &[
     ("roost-wire", &[], &["a_command_that_names_too_many_users", "memory_follows_what_arrived"]),
     // A whole shard checks itself at every step; its parts are run here, and the shard by all other tests.
     ("roost-edge-core", &[], &["shard::", "each_timer_goes_off_once", "a_fan_out_serves_everybody"]),
-    ("roost-edge", &["uring::arena", "address::"], &["places_without_connections_are_forgotten"]),
+    ("roost-uring", &["arena::", "address::"], &[]),
+    ("roost-edge", &["address::"], &["places_without_connections_are_forgotten"]),
 ];
 
 /// Runs it, after trying to install it. Not having it is a failure.

@@ -24,6 +24,14 @@ pub trait Driver {
     /// An accepted connection that belongs to no session yet.
     type Conn: Send + 'static;
 
+    /// Called once, on the thread that the driver lives on, before anything else.
+    ///
+    /// # Errors
+    /// The driver cannot be used there.
+    fn begin(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The time on the driver's clock: the real one, or the simulation's.
     fn now(&self) -> Instant;
 

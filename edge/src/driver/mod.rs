@@ -2,9 +2,9 @@
 
 mod choice;
 mod conn;
+mod flags;
 mod linger;
 pub mod poll;
-#[cfg(target_os = "linux")]
 mod table;
 #[cfg(target_os = "linux")]
 pub mod uring;

@@ -70,6 +70,20 @@ pub(crate) struct Heard<C> {
     pub(crate) arrivals: Vec<(C, SocketAddr)>,
 }
 
+impl<C> Default for Heard<C> {
+    fn default() -> Self {
+        Self {
+            received: HashMap::new(),
+            ended: HashMap::new(),
+            half_closed: Vec::new(),
+            keeps: false,
+            sent: Vec::new(),
+            writable: Vec::new(),
+            arrivals: Vec::new(),
+        }
+    }
+}
+
 impl<C> Sink for Heard<C> {
     type Conn = C;
 
@@ -109,16 +123,7 @@ impl<H: Harness> Bench<H> {
         let config = ShardConfig { head_within: Duration::from_secs(3600), ..ShardConfig::default() };
         let metrics = Arc::new(ShardMetrics::default());
         let shard = Shard::new(Arc::new(config), 0, metrics, driver.now(), driver.unix_ms());
-        let heard = Heard {
-            received: HashMap::new(),
-            ended: HashMap::new(),
-            half_closed: Vec::new(),
-            keeps: false,
-            sent: Vec::new(),
-            writable: Vec::new(),
-            arrivals: Vec::new(),
-        };
-        Self { harness, driver, waker, heard, shard }
+        Self { harness, driver, waker, heard: Heard::default(), shard }
     }
 
     /// An attached connection.

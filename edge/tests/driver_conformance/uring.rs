@@ -53,21 +53,25 @@ impl Harness for Accepting {
     }
 }
 
-/// So few places a table that every test with some connections needs several rings.
-pub(crate) struct ManyRings(Accepting);
+/// Rings with one place each, the first of which somebody else has.
+pub(crate) struct ManyRings {
+    accepting: Accepting,
+    _somebody: (Conn, TcpStream),
+}
 
 impl Harness for ManyRings {
     type Driver = UringDriver;
     type Peer = TcpStream;
 
     fn new() -> (Self, UringDriver, Arc<dyn Wake>) {
-        let made = UringDriver::with_tables(0, 1000, 20);
+        let made = UringDriver::with_tables(0, 1000, 1);
         let (driver, waker) = made.expect("io_uring is allowed here, or these tests are left out: --skip uring");
-        let (harness, driver) = accepting(driver);
-        (Self(harness), driver, waker)
+        let (accepting, mut driver) = accepting(driver);
+        let somebody = connect(accepting.0, &mut driver, &mut Heard::default());
+        (Self { accepting, _somebody: somebody }, driver, waker)
     }
 
     fn connect(&mut self, driver: &mut UringDriver, heard: &mut Heard<Conn>) -> (Conn, TcpStream) {
-        connect(self.0.0, driver, heard)
+        connect(self.accepting.0, driver, heard)
     }
 }

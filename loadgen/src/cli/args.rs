@@ -272,13 +272,13 @@ pub(super) struct Broadcast {
 #[cfg(target_os = "linux")]
 impl Command {
     /// The plan of many clients that the flags mean, or the command itself: it is another one.
-    pub(super) fn planned(self) -> Result<super::mass::Planned, Self> {
+    pub(super) fn planned(self) -> Result<super::mass::Planned, Box<Self>> {
         match self {
             Self::Hold(hold) => Ok(hold.planned()),
             Self::Storm(storm) => Ok(storm.planned()),
             Self::Echo(echo) => Ok(echo.planned()),
             Self::Broadcast(broadcast) if broadcast.is_mass() => Ok(broadcast.planned_mass()),
-            other => Err(other),
+            other => Err(Box::new(other)),
         }
     }
 }
@@ -310,7 +310,8 @@ impl Command {
                 (scenario, idle.common)
             }
             Self::Broadcast(broadcast) => {
-                let Broadcast { connections, publishes, rate, burst: together, bytes, protocol, common, .. } = broadcast;
+                let Broadcast { connections, publishes, rate, burst: together, bytes, protocol, common, .. } =
+                    broadcast;
                 let mut scenario = Scenario::broadcast(connections, publishes, rate, bytes);
                 if let Load::Open { burst, .. } = &mut scenario.load {
                     *burst = together;

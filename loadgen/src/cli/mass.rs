@@ -100,8 +100,6 @@ pub(super) struct Echo {
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) common: Common,
-    /// Settings of a server of our own.
-    pub(super) serve: Vec<String>,
 }
 
 impl Hold {
@@ -196,12 +194,7 @@ impl Mass {
             thresholds,
             seed: common.seed,
         };
-        let mut settings: Vec<String> = vec!["--heartbeat".into(), format!("{}ms", heartbeat.as_millis())];
-        if protocol == Protocol::Plain {
-            settings.push("--bench-paths".into());
-        }
-        settings.extend(common.settings().map(str::to_owned));
-        Planned { plan, common, serve: settings }
+        Planned { plan, common }
     }
 }
 

@@ -22,7 +22,7 @@ const ECHO_PATH: &str = "/echo";
 
 /// Runs it and returns the exit code.
 pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
-    let Planned { plan, common, serve } = planned;
+    let Planned { plan, common } = planned;
     check(planned)?;
     // Tables of rings are as large as the soft limit.
     host::raise_descriptors();
@@ -35,8 +35,11 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
         Some(_) => None,
         None => {
             progress.phase("starting a server");
-            let flags: Vec<&str> = NO_LIMITS.iter().copied().chain(serve.iter().map(String::as_str)).collect();
-            Some(OwnServer::start(&common.out, &flags)?)
+            let heartbeat = format!("{}ms", plan.heartbeat.as_millis());
+            let usual = [NO_LIMITS, &["--heartbeat", &heartbeat]].concat();
+            let echo = (plan.protocol == Protocol::Plain).then_some("--bench-paths");
+            let given: Vec<&str> = echo.into_iter().chain(common.settings()).collect();
+            Some(OwnServer::start(&common.out, &usual, &given)?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
@@ -74,7 +77,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
 
 /// Refuses what cannot work, before anything is started.
 fn check(planned: &Planned) -> Result<(), Failed> {
-    let Planned { plan, common, .. } = planned;
+    let Planned { plan, common } = planned;
     if plan.protocol == Protocol::Plain && common.token_key.is_some() {
         return Err(refuse("a plain protocol knows no tokens: leave out --token-key".into()));
     }

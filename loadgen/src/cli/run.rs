@@ -49,7 +49,7 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     #[cfg(target_os = "linux")]
     let command = match command.planned() {
         Ok(planned) => return super::mass_run::run(&planned),
-        Err(command) => command,
+        Err(command) => *command,
     };
     let attacks = match &command {
         Command::Hostile(hostile) => Some((hostile.plan(), hostile.ratio_max, hostile.rate())),
@@ -63,9 +63,8 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         Some(_) => None,
         None => {
             progress.phase("starting a server");
-            let mut flags = if attacks.is_some() { DEFENDED } else { NO_LIMITS }.to_vec();
-            flags.extend(common.settings());
-            Some(OwnServer::start(&common.out, &flags)?)
+            let usual = if attacks.is_some() { DEFENDED } else { NO_LIMITS };
+            Some(OwnServer::start(&common.out, usual, &common.settings().collect::<Vec<_>>())?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());

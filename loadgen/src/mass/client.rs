@@ -73,10 +73,8 @@ impl Client {
     pub(super) const SUBSCRIBED: u8 = 1 << 1;
     /// Something was left out by pushes.
     pub(super) const MISSED: u8 = 1 << 2;
-    /// It was a session once.
-    pub(super) const WAS_LIVE: u8 = 1 << 3;
     /// An echo is awaited.
-    pub(super) const AWAITS_ECHO: u8 = 1 << 4;
+    pub(super) const AWAITS_ECHO: u8 = 1 << 3;
 
     pub(super) fn new() -> Self {
         Self {

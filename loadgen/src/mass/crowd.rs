@@ -42,14 +42,31 @@ pub(crate) enum Heard {
     GoAway { slot_ms: u32 },
     /// Nothing that matters here.
     Other,
-    /// An ERROR.
-    Refused { code: u32 },
+    /// An ERROR, to what was asked.
+    Refused { asked: Asked, code: u32, again: Again },
     /// Not now: a status other than 101, and when to try again if it said so.
     TurnedAway { status: u16, retry_after_s: Option<u32> },
     /// The server closed, with this code if it gave one.
     Closed(Option<u16>),
     /// What came is no WebSocket or no Roost.
     Failed(String),
+}
+
+/// What an answer is to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Connect,
+    Subscribe,
+    /// A publish, or nothing that is known.
+    Else,
+}
+
+/// Whether the same command may succeed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    No,
+    /// After so many milliseconds; 0 if the server named no time.
+    After(u32),
 }
 
 /// The clients of a thread.
@@ -116,16 +133,6 @@ impl Crowd {
         self.clients[at as usize].tries
     }
 
-    /// It was a session once.
-    pub(crate) fn was_live(&self, at: u32) -> bool {
-        self.clients[at as usize].has(Client::WAS_LIVE)
-    }
-
-    /// The last seq that was pushed to it.
-    pub(crate) fn seq(&self, at: u32) -> u32 {
-        self.clients[at as usize].seq
-    }
-
     /// Its entries come.
     pub(crate) fn is_subscribed(&self, at: u32) -> bool {
         self.clients[at as usize].has(Client::SUBSCRIBED)
@@ -166,7 +173,6 @@ impl Crowd {
         debug_assert!(client.phase.is_opening());
         client.phase = Phase::Live;
         client.tries = 0;
-        client.set(Client::WAS_LIVE, true);
         self.opening -= 1;
         self.live += 1;
     }
@@ -176,7 +182,7 @@ impl Crowd {
         let client = &mut self.clients[at as usize];
         let was = std::mem::replace(&mut client.phase, Phase::Closing);
         client.decoder = decoder();
-        client.flags &= Client::WAS_LIVE;
+        client.flags = 0;
         self.heads.remove(&at);
         match was {
             Phase::Gone => client.phase = Phase::Gone,

@@ -7,7 +7,7 @@ use roost_wire::ws::{self, MessageKind};
 use roost_wire::{Encoding, FrameBody, FrameError, pb};
 
 use super::client::{Client, Phase, decoder};
-use super::crowd::{Crowd, Heard};
+use super::crowd::{Again, Asked, Crowd, Heard};
 use super::voice::{CONNECT_RID, PUBLISH_RID, SUBSCRIBE_RID, Voice};
 use crate::client::entry::{self, Pushed};
 use crate::client::{Stamp, body};
@@ -160,7 +160,15 @@ impl Crowd {
                 Heard::Published { stamp_serial: (rid - PUBLISH_RID) as u32, seq: sent.seq }
             }
             (_, Some(FrameBody::Pong(_))) => return self.pong(at, ears),
-            (_, Some(FrameBody::Error(error))) => Heard::Refused { code: error.code },
+            (rid, Some(FrameBody::Error(error))) => Heard::Refused {
+                asked: match rid {
+                    CONNECT_RID => Asked::Connect,
+                    SUBSCRIBE_RID => Asked::Subscribe,
+                    _ => Asked::Else,
+                },
+                code: error.code,
+                again: if error.retryable { Again::After(error.retry_after_ms) } else { Again::No },
+            },
             (0, Some(FrameBody::Goaway(goaway))) => Heard::GoAway { slot_ms: goaway.slot_ms },
             (0, Some(FrameBody::Changed(changed))) if changed.more => Heard::Behind,
             // One that the short way did not understand.

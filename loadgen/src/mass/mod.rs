@@ -27,6 +27,8 @@ mod round;
 pub(crate) mod run;
 mod source;
 mod tally;
+#[cfg(test)]
+mod tests;
 mod token;
 mod voice;
 mod worker;

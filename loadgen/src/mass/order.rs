@@ -15,8 +15,8 @@ pub(crate) enum Order {
     Publish(Publish),
     /// Everybody sends a text and waits until it comes back, again and again until `until_ns`.
     Echo { body_bytes: usize, until_ns: u64, grace_ns: u64 },
-    /// Everybody drops at once, and comes back in a slot of its own.
-    Storm { reset: bool, start_ns: u64, per_second: f64 },
+    /// Everybody drops at once, and comes back in a slot of its own, so many per second.
+    Storm { reset: bool, per_second: f64 },
     /// From now on the server may end sessions: whoever is asked to go goes, in its slot. Done when all are gone.
     Drain { until_ns: u64 },
     /// Close everything and end.

@@ -86,13 +86,6 @@ pub(crate) enum Regime {
     Bursts,
 }
 
-impl Broadcast {
-    /// How long publishing takes.
-    pub(crate) fn span(&self) -> Duration {
-        Duration::from_secs_f64(f64::from(self.publishes) / self.publishes_per_second)
-    }
-}
-
 fn millis<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }

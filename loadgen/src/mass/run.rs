@@ -137,7 +137,8 @@ pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> R
     run.finish();
     let entered = run.outcome.stage(What::Ramp).map_or(0, |ramp| ramp.tally.counts.entered);
     if entered == 0 && !run.outcome.interrupted {
-        let ends = run.outcome.stage(What::Ramp).and_then(|ramp| ramp.tally.ends.iter().max_by_key(|(_, count)| **count));
+        let ends =
+            run.outcome.stage(What::Ramp).and_then(|ramp| ramp.tally.ends.iter().max_by_key(|(_, count)| **count));
         let why = ends.map_or("no client could connect", |(why, _)| why);
         return Err(RunError::Unreachable(format!("no session: {why}")));
     }
@@ -224,7 +225,7 @@ impl<'a> Run<'a> {
         if let Some(Storm { how, window }) = self.plan.storm {
             let per_second = f64::from(self.plan.connections) / window.as_secs_f64() / self.orders.len() as f64;
             let reset = how == How::Rst;
-            self.measure(What::Storm, |run| Order::Storm { reset, start_ns: run.after(RUN_UP), per_second })?;
+            self.measure(What::Storm, |_| Order::Storm { reset, per_second })?;
         }
         if self.plan.drain {
             self.ask_server_to_stop();

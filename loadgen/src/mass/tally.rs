@@ -40,7 +40,9 @@ counts! {
     beats_unanswered;
     /// Subscriptions that the server confirmed.
     subscribed;
-    /// Messages published, and those of them that are durable.
+    /// Subscriptions for which the server was too busy, and which were asked for once more.
+    subscribes_repeated;
+    /// Messages published.
     published;
     /// Publishes that the server answered.
     acknowledged;

@@ -36,8 +36,7 @@ impl Minter {
             pad.iter_mut().zip(secret).for_each(|(byte, key)| *byte ^= key);
             Sha256::new().chain_update(pad)
         };
-        let mut minter =
-            Self { header: String::new(), inner: keyed(0x36), outer: keyed(0x5c), run, now_ms, ttl_s };
+        let mut minter = Self { header: String::new(), inner: keyed(0x36), outer: keyed(0x5c), run, now_ms, ttl_s };
         // The header as the library writes it: it is the same for all.
         let token = Keys::new(secret).mint(&minter.claims(0));
         minter.header = token.split_inclusive('.').next().unwrap_or_default().to_owned();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::BytesMut;
 use roost_wire::pb::{self, Frame};
-use roost_wire::ws::handshake::{Request, parse_request, write_accept};
+use roost_wire::ws::handshake::{Request, parse_request, refusal_for_now, write_accept};
 use roost_wire::ws::{Decoder, Event, Side};
 use roost_wire::{Encoding, FrameBody};
 
@@ -30,10 +30,16 @@ pub enum Lie {
     Forget,
     /// Stores it, and cuts the connections of its readers instead of pushing it.
     Cut,
+    /// Answers no heartbeat.
+    NoPong,
+    /// Tells every second who comes to come back in a second.
+    Busy,
 }
 
 #[derive(Default)]
 struct State {
+    /// Connections that asked for WebSocket.
+    asked: u32,
     users: u32,
     streams: HashMap<String, TcpStream>,
     conversations: Vec<Conversation>,
@@ -42,6 +48,8 @@ struct State {
 #[derive(Default)]
 struct Conversation {
     id: String,
+    /// Who publishes gets it as well.
+    channel: bool,
     members: Vec<String>,
     head: u64,
     log: Vec<pb::Entry>,
@@ -72,6 +80,15 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, lie: Lie) -> Option<()> {
         head.extend_from_slice(&buffer[..taken]);
         if let Some((Request::Upgrade(upgrade), len)) = parse_request(&head).unwrap() {
             let mut answer = BytesMut::new();
+            let asked = {
+                let mut state = state.lock().unwrap();
+                state.asked += 1;
+                state.asked
+            };
+            if lie == Lie::Busy && asked % 2 == 1 {
+                stream.write_all(&refusal_for_now(503, 1, "busy")).ok()?;
+                return None;
+            }
             write_accept(upgrade.key, Some("roost.v1.pb"), &mut answer);
             stream.write_all(&answer).ok()?;
             assert_eq!(len, head.len(), "the client waits for the answer");
@@ -123,6 +140,19 @@ impl State {
                 self.conversations.push(Conversation { id: id.clone(), members, ..Default::default() });
                 FrameBody::Conversation(pb::Conversation { conv: id, kind: create.kind, ..Default::default() })
             }
+            FrameBody::Subscribe(subscribe) => {
+                if !self.conversations.iter().any(|conversation| conversation.id == subscribe.channel) {
+                    let id = subscribe.channel.clone();
+                    self.conversations.push(Conversation { id, channel: true, ..Default::default() });
+                }
+                self.conversation(&subscribe.channel).members.push(user.clone());
+                FrameBody::Ok(pb::Ok {})
+            }
+            FrameBody::Publish(publish) => {
+                let pb::Publish { channel, cmid, body, .. } = publish;
+                let send = pb::Send { conv: channel, cmid, body, ..Default::default() };
+                return self.answer(FrameBody::Send(send), user, stream, lie);
+            }
             FrameBody::Send(send) => {
                 let conversation = self.conversation(&send.conv);
                 conversation.head += 1;
@@ -155,6 +185,7 @@ impl State {
                 let row = |of: &Conversation| pb::Row { conv: of.id.clone(), head: of.head, ..Default::default() };
                 FrameBody::Changed(pb::Changed { rows: mine.map(row).collect(), ..Default::default() })
             }
+            FrameBody::Ping(_) if lie == Lie::NoPong => return None,
             FrameBody::Ping(_) => FrameBody::Pong(pb::Pong {}),
             FrameBody::Ack(_) => return None,
             other => panic!("not expected: {other:?}"),
@@ -186,7 +217,7 @@ impl State {
                     let _ = self.streams[member].shutdown(Shutdown::Both);
                 }
                 let entries = std::iter::repeat_n(&entry, times).chain(&late);
-                for entry in entries.filter(|entry| entry.from != *member) {
+                for entry in entries.filter(|entry| conversation.channel || entry.from != *member) {
                     let frame = Frame { rid: 0, body: Some(FrameBody::Entry(entry.clone())) };
                     // A member that left gets nothing.
                     let _ = (&self.streams[member]).write_all(&Encoding::Protobuf.server_message(&frame));

@@ -5,7 +5,8 @@ pub mod fake;
 pub mod schema;
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -50,11 +51,71 @@ pub fn finished(output: Output, out: &Path) -> Run {
     }
 }
 
+/// What reports of many clients must be like.
+pub const MASS_SCHEMA: &str = include_str!("../../report/mass.schema.json");
+
+/// Runs one with many clients; `None` where io_uring is forbidden, which another test looks at.
+pub fn mass(args: &[&str]) -> Option<Run> {
+    io_uring().map(|()| run(args))
+}
+
+/// `None` where io_uring is forbidden.
+pub fn io_uring() -> Option<()> {
+    let made = roost_uring::fleet::Fleet::new(1);
+    if let Err(error) = &made {
+        eprintln!("not tested here: {error}");
+    }
+    made.ok().map(drop)
+}
+
+/// A server that lives as long as this.
+pub struct Server {
+    child: Child,
+    pub target: String,
+    pub token_key: String,
+    pub pid: String,
+}
+
+/// Starts a server of this binary, with its data in `folder`.
+pub fn server(folder: &Path) -> Server {
+    let (ready, data) = (folder.join("ready.json"), folder.join("data"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roost-load"));
+    command.args(["__roost", "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log", "warn"]);
+    command.args(["--frames-per-second", "0", "--heartbeat", "1s"]);
+    command.arg("--data").arg(&data).arg("--ready-file").arg(&ready).stdin(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let told: Value = loop {
+        if let Ok(text) = std::fs::read_to_string(&ready) {
+            break serde_json::from_str(&text).unwrap();
+        }
+        if Instant::now() > until {
+            child.kill().unwrap();
+            panic!("the server is not ready");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let token_key = data.join("secrets").join("token-key").display().to_string();
+    let target = format!("http://{}", told["listen"].as_str().unwrap());
+    Server { pid: child.id().to_string(), child, target, token_key }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Run {
     /// The report, which must be as the schema says.
     pub fn report(&self) -> &Value {
+        self.checked(include_str!("../../report/schema.json"))
+    }
+
+    /// The report, which must be as this schema says.
+    pub fn checked(&self, schema: &str) -> &Value {
         let report = self.report.as_ref().unwrap_or_else(|| panic!("no report: {}", self.output));
-        let schema = include_str!("../../report/schema.json");
         let faults = schema::faults(&serde_json::from_str(schema).unwrap(), report);
         assert!(faults.is_empty(), "{faults:#?}");
         assert_eq!(report["exit_code"], self.code, "{}", self.output);

@@ -57,7 +57,14 @@ impl Fix {
 
     fn one_sysctl(name: &'static str, value: u64) -> Self {
         let none = Vec::new();
-        Self::sysctl(&Wanted { name, found: none.clone(), value: vec![value], bound: none, bounds_above: false, why: "" })
+        Self::sysctl(&Wanted {
+            name,
+            found: none.clone(),
+            value: vec![value],
+            bound: none,
+            bounds_above: false,
+            why: "",
+        })
     }
 }
 
@@ -88,7 +95,14 @@ pub(crate) fn findings(facts: &Facts, sessions: u64) -> Vec<Finding> {
         Finding::ok("cores", format!("{}, so as many shards", facts.cores)),
     ];
     all.extend(sysctls::wanted(sessions, &facts.sysctls).iter().map(sysctl));
-    all.extend([ports(facts), conntrack(facts, sessions), huge_pages(facts), overcommit(facts), clock(facts), fsync(facts)]);
+    all.extend([
+        ports(facts),
+        conntrack(facts, sessions),
+        huge_pages(facts),
+        overcommit(facts),
+        clock(facts),
+        fsync(facts),
+    ]);
     all
 }
 
@@ -130,11 +144,15 @@ fn descriptors(facts: &Facts, sessions: u64) -> Finding {
     ];
     let rings = Capacity::of(facts).rings.unwrap_or(u64::MAX);
     if rings >= sessions {
-        let why = format!("the poll driver holds {fit_text} connections with them; io_uring holds {} all the same", grouped(sessions));
+        let why = format!(
+            "the poll driver holds {fit_text} connections with them; io_uring holds {} all the same",
+            grouped(sessions)
+        );
         let uring = Fix::line("setting", "roost serve --driver uring".to_owned());
         return Finding::new(NAME, Status::Warn, found, why).fixed_by([uring]).fixed_by(fixes);
     }
-    Finding::new(NAME, Status::Bad, found, format!("{fit_text} connections have one; the rest is the node's")).fixed_by(fixes)
+    Finding::new(NAME, Status::Bad, found, format!("{fit_text} connections have one; the rest is the node's"))
+        .fixed_by(fixes)
 }
 
 fn io_uring(facts: &Facts) -> Finding {
@@ -214,7 +232,10 @@ fn ports(facts: &Facts) -> Finding {
         None => Finding::ok(NAME, NOT_TOLD),
         Some([first, last]) => {
             let ports = (last + 1).saturating_sub(first);
-            Finding::ok(NAME, format!("{} ports: so many connections has a proxy here from one address", grouped(ports)))
+            Finding::ok(
+                NAME,
+                format!("{} ports: so many connections has a proxy here from one address", grouped(ports)),
+            )
         }
     }
 }
@@ -241,8 +262,13 @@ fn huge_pages(facts: &Facts) -> Finding {
         Some(mode @ "always") => {
             let write = Some((FILE.to_owned(), "madvise".to_owned()));
             let fix = Fix { at: "now", line: format!("echo madvise > {FILE}"), write };
-            Finding::new(NAME, Status::Warn, mode, "memory is taken in pieces of 2 MiB, and held longer than it is used")
-                .fixed_by([fix])
+            Finding::new(
+                NAME,
+                Status::Warn,
+                mode,
+                "memory is taken in pieces of 2 MiB, and held longer than it is used",
+            )
+            .fixed_by([fix])
         }
         Some(mode) => Finding::ok(NAME, mode),
     }
@@ -252,8 +278,13 @@ fn overcommit(facts: &Facts) -> Finding {
     const NAME: &str = "vm.overcommit_memory";
     match facts.sysctls.overcommit {
         None => Finding::ok(NAME, NOT_TOLD),
-        Some(2) => Finding::new(NAME, Status::Warn, "2", "memory that was reserved and not used counts as used: it runs out early")
-            .fixed_by([Fix::one_sysctl(NAME, 0)]),
+        Some(2) => Finding::new(
+            NAME,
+            Status::Warn,
+            "2",
+            "memory that was reserved and not used counts as used: it runs out early",
+        )
+        .fixed_by([Fix::one_sysctl(NAME, 0)]),
         Some(mode) => Finding::ok(NAME, mode.to_string()),
     }
 }
@@ -262,9 +293,12 @@ fn clock(facts: &Facts) -> Finding {
     const NAME: &str = "clock";
     match facts.clock.as_deref() {
         None => Finding::ok(NAME, NOT_TOLD),
-        Some(slow @ ("hpet" | "acpi_pm" | "jiffies" | "refined-jiffies")) => {
-            Finding::new(NAME, Status::Warn, slow, "every look at it is a call of the kernel; tsc or a clock of the hypervisor is not")
-        }
+        Some(slow @ ("hpet" | "acpi_pm" | "jiffies" | "refined-jiffies")) => Finding::new(
+            NAME,
+            Status::Warn,
+            slow,
+            "every look at it is a call of the kernel; tsc or a clock of the hypervisor is not",
+        ),
         Some(clock) => Finding::ok(NAME, clock),
     }
 }

@@ -27,7 +27,6 @@ use self::findings::{Finding, Status, findings};
 use crate::config::Config;
 use crate::system::Root;
 
-
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
     /// Sessions it is to hold [default: what memory allows, at most the default of connections_max]

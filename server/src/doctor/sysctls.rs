@@ -47,7 +47,13 @@ pub(crate) fn wanted(sessions: u64, now: &Sysctls) -> Vec<Wanted> {
         why: "An idle connection holds no buffer; a busy one may grow to these (least, first, most, in bytes).",
     };
     vec![
-        least("fs.file-max", one(now.file_max), &[files], &[roomy], "Descriptors of the whole machine: one a connection."),
+        least(
+            "fs.file-max",
+            one(now.file_max),
+            &[files],
+            &[roomy],
+            "Descriptors of the whole machine: one a connection.",
+        ),
         least("fs.nr_open", one(now.nr_open), &[files], &[roomy], "The most that one process may be allowed."),
         least(
             "net.core.somaxconn",

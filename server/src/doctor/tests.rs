@@ -157,7 +157,12 @@ fn the_rest_is_judged_too() {
         ("huge pages", Facts { huge_pages: Some("always".into()), ..large() }, 1, Status::Warn),
         ("clock", Facts { clock: Some("hpet".into()), ..large() }, 1, Status::Warn),
         ("fsync", Facts { fsync: Fsync::Failed("/srv: read-only".into()), ..large() }, 1, Status::Bad),
-        ("fsync", Facts { fsync: Fsync::Micros { median: 90_000, slowest: 1, dir: "/".into() }, ..large() }, 1, Status::Ok),
+        (
+            "fsync",
+            Facts { fsync: Fsync::Micros { median: 90_000, slowest: 1, dir: "/".into() }, ..large() },
+            1,
+            Status::Ok,
+        ),
     ] {
         assert_eq!(find(&findings(&facts, sessions), name).status, status, "{name} {facts:?}");
     }

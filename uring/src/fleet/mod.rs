@@ -12,6 +12,7 @@
 //! Absent on purpose: servers. Accepting, and sharing one buffer among receivers, are another driver's.
 
 mod sends;
+mod socket;
 mod tag;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sends::Sends;
+use socket::{AGAIN, CLOSING, CONNECTING, HUNG_UP, OPEN, RECEIVING, SENDING, Socket};
 use tag::Tag;
 
 use crate::op::setsockopt::Switch;
@@ -60,42 +62,6 @@ pub enum Close {
     Fin,
     /// At once, with a reset.
     Reset,
-}
-
-/// A socket of the fleet.
-#[derive(Clone, Copy, Debug, Default)]
-struct Socket {
-    /// Counts its connections.
-    opening: u8,
-    flags: u8,
-}
-
-/// It has a connection, or is on the way to one.
-const OPEN: u8 = 1;
-/// It is on the way.
-const CONNECTING: u8 = 1 << 1;
-/// A receive is under way, or waits for a buffer.
-const RECEIVING: u8 = 1 << 2;
-/// More may have come since that receive began.
-const AGAIN: u8 = 1 << 3;
-/// The peer sends no more than what is there.
-const HUNG_UP: u8 = 1 << 4;
-/// A send is under way, or waits for room.
-const SENDING: u8 = 1 << 5;
-/// It is being closed: nothing else is told.
-const CLOSING: u8 = 1 << 6;
-
-// A million of them.
-const _: () = assert!(size_of::<Socket>() == 2);
-
-impl Socket {
-    const fn has(self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    const fn is_connected(self) -> bool {
-        self.flags & (OPEN | CONNECTING | CLOSING) == OPEN
-    }
 }
 
 /// What a completion came to.

@@ -4,11 +4,13 @@
 //! - `server`: the servers, started afresh for each measurement;
 //! - `compare`: rounds, one server after the other, so that a noisy minute hits both;
 //! - `results`: medians, ratios and where they were measured, kept under benches/results;
+//! - `million`: one long run with up to a million sessions and more, by command only;
 //! - `criterion`: the same for what criterion measured.
 
 mod case;
 mod compare;
 mod criterion;
+pub(crate) mod million;
 pub(crate) mod place;
 mod results;
 pub(crate) mod server;
@@ -24,16 +26,21 @@ pub(crate) enum Part {
     Criterion,
     /// Roost against the baseline server, through sockets.
     Compare,
+    /// As many sessions as this machine holds: only if it is named.
+    Million,
 }
 
-/// Runs the parts, all if there are none. `quick` only shows that they work: its figures are not kept.
-pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool) -> anyhow::Result<()> {
+/// Runs the parts, all but `million` if there are none. `quick` only shows that they work: its figures are not kept.
+pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, million: &million::Million) -> anyhow::Result<()> {
     let wanted = |part| parts.is_empty() || parts.contains(&part);
     if wanted(Part::Criterion) {
         criterion::run(steps, quick)?;
     }
     if wanted(Part::Compare) {
         compare::run(steps, quick)?;
+    }
+    if parts.contains(&Part::Million) {
+        million::run(steps, million, quick)?;
     }
     Ok(())
 }

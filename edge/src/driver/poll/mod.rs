@@ -5,11 +5,14 @@
 //! - notifications are edge-triggered, so whoever was not read empty stands in `ready` (or is paused and remembers it);
 //! - a connection is read once per turn, so at most [`READ_BYTES_MAX`] bytes of it delay the others.
 
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "a thread gets a table of descriptors of its own")]
+mod hatch;
 mod socket;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,10 +21,26 @@ use roost_edge_core::driver::{Driver, Sink, Wake};
 use roost_edge_core::{End, Outbound};
 use roost_wire::link::SessionKey;
 
-use self::socket::{Flags, Socket, Sockets};
+use self::socket::Socket;
+use super::flags::Flags;
 use super::linger::Linger;
+use super::table::Table;
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::hatch::Hatch;
 pub use super::conn::Conn;
+
+/// Only Linux lets a thread have descriptors of its own.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub(crate) enum Hatch {}
+
+#[cfg(not(target_os = "linux"))]
+impl Hatch {
+    pub(crate) const fn give(&self, _: &TcpStream) -> io::Result<()> {
+        match *self {}
+    }
+}
 
 /// Bytes read from one connection per turn: the size of the lent buffer.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
@@ -44,11 +63,14 @@ pub struct PollDriver {
     poll: Poll,
     events: Events,
     shard: u16,
-    sockets: Sockets,
+    sockets: Table<Socket>,
     /// Who may have bytes to read, each at most once.
     ready: VecDeque<SessionKey>,
     buffer: Box<[u8]>,
     linger: Linger<Conn>,
+    /// Where connections come from if this shard has descriptors of its own.
+    #[cfg(target_os = "linux")]
+    hatchway: Option<hatch::Hatchway>,
 }
 
 /// Wakes a [`PollDriver`].
@@ -80,12 +102,47 @@ impl PollDriver {
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             shard,
-            sockets: Sockets::default(),
+            sockets: Table::new(),
             ready: VecDeque::new(),
             buffer: vec![0; READ_BYTES_MAX].into(),
             linger: Linger::new(LINGERING_MAX),
+            #[cfg(target_os = "linux")]
+            hatchway: None,
         };
         Ok((driver, Arc::new(PollWaker(waker))))
+    }
+
+    /// Lets its thread have descriptors of its own, so that the limit counts its connections alone. They come through the
+    /// hatch then.
+    ///
+    /// # Errors
+    /// No descriptor is left, most likely.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_hatch(&mut self) -> io::Result<Hatch> {
+        let (hatch, hatchway) = hatch::pair()?;
+        self.hatchway = Some(hatchway);
+        Ok(hatch)
+    }
+
+    /// Elsewhere no thread can.
+    ///
+    /// # Errors
+    /// Always.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn open_hatch(&mut self) -> io::Result<Hatch> {
+        Err(ErrorKind::Unsupported.into())
+    }
+
+    /// The socket of `conn`, whichever way it comes.
+    fn socket(&self, conn: &mut Conn) -> io::Result<TcpStream> {
+        if let Some(stream) = conn.take_stream() {
+            return Ok(stream);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(hatchway) = &self.hatchway {
+            return hatchway.take();
+        }
+        Err(ErrorKind::NotConnected.into())
     }
 
     /// Notes what the last wait brought.
@@ -112,7 +169,7 @@ impl PollDriver {
                 if event.is_read_closed() || dead {
                     socket.flags.set(Flags::ENDING);
                 }
-                if socket.may_queue() {
+                if socket.flags.may_queue() {
                     self.ready.push_back(key);
                 }
             }
@@ -138,7 +195,7 @@ impl PollDriver {
                 // A short read has emptied the socket (epoll(7)), unless its end is already known to stand behind.
                 if n < self.buffer.len() && !socket.flags.has(Flags::ENDING) {
                     socket.flags.clear(Flags::READABLE);
-                } else if socket.may_queue() {
+                } else if socket.flags.may_queue() {
                     self.ready.push_back(key);
                 }
                 sink.received(key, &mut self.buffer[..n]);
@@ -146,7 +203,7 @@ impl PollDriver {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => socket.flags.clear(Flags::READABLE),
             Err(error) if error.kind() == ErrorKind::Interrupted => {
-                if socket.may_queue() {
+                if socket.flags.may_queue() {
                     self.ready.push_back(key);
                 }
             }
@@ -163,6 +220,14 @@ impl PollDriver {
 
 impl Driver for PollDriver {
     type Conn = Conn;
+
+    fn begin(&mut self) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        if self.hatchway.is_some() {
+            hatch::own_table()?;
+        }
+        Ok(())
+    }
 
     fn now(&self) -> Instant {
         Instant::now()
@@ -205,18 +270,20 @@ impl Driver for PollDriver {
         !self.ready.is_empty()
     }
 
-    fn attach(&mut self, key: SessionKey, conn: Conn) -> io::Result<()> {
-        let mut stream = mio::net::TcpStream::from_std(conn.stream);
+    fn attach(&mut self, key: SessionKey, mut conn: Conn) -> io::Result<()> {
+        let mut stream = mio::net::TcpStream::from_std(self.socket(&mut conn)?);
         // Both interests once and for all: an edge costs nothing until the state changes.
         self.poll.registry().register(&mut stream, token(key), Interest::READABLE | Interest::WRITABLE)?;
-        self.sockets.put(key, Socket::new(stream, conn.permit, key));
+        self.sockets.put(key.slot(), Socket::new(stream, conn.permit, key));
         Ok(())
     }
 
     fn refuse(&mut self, mut conn: Conn, answer: &[u8]) {
+        let Ok(mut stream) = self.socket(&mut conn) else { return };
         // Best effort: a fresh socket has room for a short answer, and a peer that is gone needs none.
-        let _ = conn.stream.write(answer);
-        if conn.stream.shutdown(Shutdown::Write).is_ok() {
+        let _ = stream.write(answer);
+        if stream.shutdown(Shutdown::Write).is_ok() {
+            conn.stream = Some(stream);
             drop(self.linger.keep(conn, Instant::now()));
         }
     }
@@ -274,7 +341,7 @@ impl Driver for PollDriver {
     fn resume(&mut self, key: SessionKey) {
         if let Some(socket) = self.sockets.get(key) {
             socket.flags.clear(Flags::PAUSED);
-            if socket.may_queue() {
+            if socket.flags.may_queue() {
                 self.ready.push_back(key);
             }
         }

@@ -26,7 +26,9 @@ const WINDOW_MIN: u32 = 4;
 /// One more waits for so many connections held.
 const WINDOW_SHARE: u32 = 16;
 /// Places kept back to tell clients that there are no more.
-pub(super) const RESERVE: u32 = 16;
+const RESERVE: u32 = 16;
+/// Places that are free and no accept's, below which connections that leave are closed early.
+pub(super) const SCARCE: u32 = RESERVE + WINDOW_MAX;
 /// How long accepting pauses when something ran out.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often running out is logged.
@@ -70,6 +72,11 @@ impl Accepts {
             turns_away: false,
             logged: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn control(&self) -> &crate::accept::Control {
+        &self.entrance.door.control
     }
 
     /// True once the listener may be let go, by dropping this.

@@ -21,8 +21,9 @@ pub struct Conn {
 pub(super) enum Socket {
     /// Accepted by the driver.
     Place(Place),
-    /// Made by somebody else: it gets a place, and gives its descriptor up.
-    Stream(TcpStream),
+    /// Made by somebody else: it gets a place, and gives its descriptor up. `None`: it came another way, which this driver
+    /// does not know.
+    Stream(Option<TcpStream>),
 }
 
 impl From<driver::Conn> for Conn {
@@ -34,6 +35,6 @@ impl From<driver::Conn> for Conn {
 /// One that nobody counts.
 impl From<TcpStream> for Conn {
     fn from(stream: TcpStream) -> Self {
-        Self { socket: Socket::Stream(stream), permit: None }
+        Self { socket: Socket::Stream(Some(stream)), permit: None }
     }
 }

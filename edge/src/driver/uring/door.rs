@@ -98,3 +98,41 @@ impl Entrance {
         if holds_back { 0 } else { window }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Bell(AtomicU32);
+
+    impl Wake for Bell {
+        fn wake(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_shard_with_clearly_more_waits_until_it_is_caught_up_with() {
+        let bells = [(); 3].map(|()| Arc::new(Bell::default()));
+        let wakers = bells.clone().map(|bell| bell as Arc<dyn Wake>);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let control = Arc::new(Control::new(wakers.to_vec()));
+        let shards = Door::open(listener, Gate::new(0, Vec::new(), usize::MAX), control, wakers);
+        let woken = || bells.each_ref().map(|bell| bell.0.swap(0, Ordering::Relaxed));
+        // Who has a little more accepts on.
+        assert_eq!(shards[0].share(Some(10), 10, 64), 64);
+        assert_eq!(shards[0].share(Some(11), 10, 64), 0, "the others have none");
+        assert_eq!((shards[1].share(Some(5), 10, 64), woken()), (64, [0; 3]));
+        // The emptiest one never stops, and tells whom it has caught up with.
+        assert_eq!((shards[2].share(Some(11), 10, 64), woken()), (64, [1, 0, 0]));
+        assert_eq!((shards[0].share(Some(11), 10, 64), shards[2].share(Some(12), 10, 64), woken()), (64, 64, [0; 3]));
+        // One without room is nobody to wait for, but leaves those who come to the others.
+        assert_eq!((shards[1].share(None, 10, 64), shards[0].share(Some(22), 10, 64)), (0, 64));
+        // Where nobody has room all accept, to say so.
+        assert_eq!((shards[0].share(None, 10, 64), shards[2].share(None, 10, 64)), (0, 64));
+        assert_eq!((shards[0].share(None, 10, 64), shards[1].share(None, 10, 64)), (64, 64));
+    }
+}

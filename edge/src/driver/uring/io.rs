@@ -6,9 +6,9 @@ use roost_uring::Completion;
 use roost_uring::op::poll::Report;
 use roost_wire::link::SessionKey;
 
-use super::socket::Flags;
 use super::token::Token;
 use super::{BUFFER_BYTES, Conn, UringDriver, op};
+use crate::driver::flags::Flags;
 
 impl UringDriver {
     /// Tells what has completed. Returns how many bytes were received.
@@ -23,7 +23,10 @@ impl UringDriver {
                 Token::Send(index) => self.note_send(index, completion.result, sink),
                 Token::Recv(buffer) => bytes += self.note_recv(buffer, completion, sink),
                 Token::Accept(row) => self.note_accept(ring, row, completion.result, sink),
-                Token::Close => self.rings.closed(ring),
+                Token::Close => {
+                    debug_assert_eq!(completion.result, 0, "a place that was in use");
+                    self.rings.closed(ring);
+                }
                 Token::Done => {}
             }
         }
@@ -53,7 +56,7 @@ impl UringDriver {
             if ending {
                 socket.flags.set(Flags::ENDING);
             }
-            if socket.may_queue() {
+            if socket.flags.may_queue() {
                 self.ready.push_back(key);
             }
         }
@@ -99,7 +102,7 @@ impl UringDriver {
                 let emptied = bytes.len() < BUFFER_BYTES && !completion.bytes_left();
                 if emptied && !socket.flags.has(Flags::ENDING) {
                     socket.flags.clear(Flags::READABLE);
-                } else if socket.may_queue() {
+                } else if socket.flags.may_queue() {
                     self.ready.push_back(key);
                 }
                 sink.received(key, bytes);
@@ -107,7 +110,7 @@ impl UringDriver {
             }
             error if error == -libc::EAGAIN => socket.flags.clear(Flags::READABLE),
             error if error == -libc::EINTR => {
-                if socket.may_queue() {
+                if socket.flags.may_queue() {
                     self.ready.push_back(key);
                 }
             }

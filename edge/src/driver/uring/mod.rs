@@ -40,6 +40,7 @@ mod token;
 mod waker;
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -61,9 +62,10 @@ use self::farewell::{Farewell, Leaving};
 use self::place::Place;
 pub use self::probe::probe;
 use self::rings::Rings;
-use self::socket::{Flags, Socket};
+use self::socket::Socket;
 use self::token::Token;
 pub use self::waker::UringWaker;
+use super::flags::Flags;
 use super::table::Table;
 use crate::Permit;
 use crate::accept::Control;
@@ -211,7 +213,7 @@ impl UringDriver {
     fn place(&mut self, conn: Conn) -> std::io::Result<(Place, Option<Permit>)> {
         let place = match conn.socket {
             conn::Socket::Place(place) => place,
-            conn::Socket::Stream(stream) => self.rings.adopt(stream.as_fd())?,
+            conn::Socket::Stream(stream) => self.rings.adopt(stream.ok_or(ErrorKind::NotConnected)?.as_fd())?,
         };
         Ok((place, conn.permit))
     }
@@ -247,9 +249,9 @@ impl UringDriver {
         self.hurried |= self.farewell.let_go(&mut self.rings, now)?;
         let mut next = self.farewell.next_deadline();
         if let Some(accepts) = &mut self.accepts {
-            if accepts.arm(&mut self.rings, now)? || self.rings.is_short(MORE_PLACES as u32 / 8) {
+            if accepts.arm(&mut self.rings, now)? || self.rings.is_short(accepts::SCARCE) {
                 // Those who leave make room for those who come.
-                self.hurried |= self.farewell.hurry(&mut self.rings, MORE_PLACES / 8)?;
+                self.hurried |= self.farewell.hurry(&mut self.rings, accepts::SCARCE as usize)?;
             }
             next = next.into_iter().chain(accepts.next_deadline()).min();
         }
@@ -356,7 +358,7 @@ impl Driver for UringDriver {
     fn resume(&mut self, key: SessionKey) {
         if let Some(socket) = self.sockets.get(key) {
             socket.flags.clear(Flags::PAUSED);
-            if socket.may_queue() {
+            if socket.flags.may_queue() {
                 self.ready.push_back(key);
             }
         }

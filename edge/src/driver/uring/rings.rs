@@ -93,6 +93,8 @@ impl Rings {
         let places = files::places(wanted);
         let ring = Ring::new(entries, completions)?;
         ring.register_files(places)?;
+        // Nothing that is asked of it needs one, but for SHUTDOWN where there is no other way.
+        let _ = ring.limit_workers(1);
         if let Some(first) = self.rings.first_mut() {
             if self.bell.is_none() {
                 let bell = Bell::new()?;
@@ -289,6 +291,13 @@ impl Rings {
             heard |= row.ring.has_completions();
         }
         Ok(heard)
+    }
+
+    /// Rings the bell for nothing, and sees to it that no tick helps.
+    #[cfg(test)]
+    pub(super) fn disturb(&mut self) {
+        self.tick_at = Instant::now() + Duration::from_secs(3600);
+        self.bell.as_ref().expect("several rings").ring().expect("it rings");
     }
 
     #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use hdrhistogram::Histogram;
 
-use super::{Deliveries, Drain, Echo, FORMAT, Generator, Heartbeats, Hold, Report, Resident, Server, Sessions, Setup, Storm};
+use super::{
+    Deliveries, Drain, Echo, FORMAT, Generator, Heartbeats, Hold, Report, Resident, Server, Sessions, Setup, Storm,
+};
 use crate::host::Environment;
 use crate::mass::look::Look;
 use crate::mass::plan::{Broadcast, Plan, Regime};
@@ -156,6 +158,7 @@ fn deliveries(stage: &Measured, broadcast: Broadcast, outcome: &Outcome) -> Deli
     Deliveries {
         regime: regime(&stage.tally, broadcast),
         subscribers,
+        subscribes_repeated: outcome.stage(What::Subscribe).map_or(0, |stage| stage.tally.counts.subscribes_repeated),
         publishes: counts.published,
         acknowledged: counts.acknowledged,
         expected,

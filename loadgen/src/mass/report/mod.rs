@@ -119,6 +119,8 @@ pub(crate) struct Heartbeats {
 pub(crate) struct Deliveries {
     pub(crate) regime: Regime,
     pub(crate) subscribers: u64,
+    /// Times that the server was too busy for a subscription, which was asked for once more.
+    pub(crate) subscribes_repeated: u64,
     pub(crate) publishes: u64,
     /// Publishes that the server acknowledged; a plain one does not.
     pub(crate) acknowledged: u64,

@@ -21,10 +21,7 @@ pub(crate) fn summary(report: &Report, out: &Path) -> String {
     let sessions = &report.sessions;
     line(
         "sessions",
-        format!(
-            "{} of {} held, {} lost, {} given up",
-            sessions.held, sessions.wanted, sessions.lost, sessions.failed
-        ),
+        format!("{} of {} held, {} lost, {} given up", sessions.held, sessions.wanted, sessions.lost, sessions.failed),
     );
     let setup = &report.setup;
     line(
@@ -66,20 +63,17 @@ pub(crate) fn summary(report: &Report, out: &Path) -> String {
         let cpu = server.cpu_us_per_delivery.map_or("?".into(), |us| us.to_string());
         line("broadcast", regime(deliveries.regime).into());
         line("", format!("{} of {} pushed, {} missing", deliveries.pushed, deliveries.expected, deliveries.missing));
-        line(
-            "",
-            format!(
-                "{cpu} µs of server CPU each, {} per CPU-second",
-                number(server.deliveries_per_cpu_second)
-            ),
-        );
+        line("", format!("{cpu} µs of server CPU each, {} per CPU-second", number(server.deliveries_per_cpu_second)));
         line("first", quantiles(&report.first_delivery_us));
         line("each", quantiles(&report.delivery_us));
         line("last", quantiles(&report.last_delivery_us));
     }
     if let Some(echo) = &report.echo {
         let per_cpu = number(echo.per_server_cpu_second);
-        line("echo", format!("{} echoed, {:.0} a second, {per_cpu} per server CPU-second", echo.echoed, echo.per_second));
+        line(
+            "echo",
+            format!("{} echoed, {:.0} a second, {per_cpu} per server CPU-second", echo.echoed, echo.per_second),
+        );
         line("", quantiles(&echo.echo_us));
     }
     if let Some(storm) = &report.storm {

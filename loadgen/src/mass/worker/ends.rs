@@ -6,8 +6,9 @@ use std::io;
 use roost_uring::fleet::Close;
 use roost_wire::code::should_reconnect;
 
-use super::{Later, SECOND, Worker};
+use super::{Later, MILLISECOND, SECOND, Worker};
 use crate::mass::client::Phase;
+use crate::mass::crowd::Again;
 use crate::mass::voice::mixed;
 
 /// Tries in a row before a client is given up.
@@ -37,7 +38,8 @@ impl Worker {
 
     /// The server closed, with a code if it gave one.
     pub(super) fn closed(&mut self, at: u32, code: Option<u16>, now: u64) -> io::Result<()> {
-        let why = code.map_or("closed by the server without a code".into(), |code| format!("closed by the server with {code}"));
+        let why = code
+            .map_or("closed by the server without a code".into(), |code| format!("closed by the server with {code}"));
         let next = if should_reconnect(code) { Next::Back(self.back_off_ns(at, now)) } else { Next::Never };
         self.end(at, &why, next, now)
     }
@@ -54,6 +56,16 @@ impl Worker {
             None => Next::Never,
         };
         self.end(at, &format!("status {status}"), next, now)
+    }
+
+    /// CONNECT was refused: the server closes, or may as well.
+    pub(super) fn connect_refused(&mut self, at: u32, code: u32, again: Again, now: u64) -> io::Result<()> {
+        let next = match again {
+            Again::No => Next::Never,
+            Again::After(0) => Next::Back(self.back_off_ns(at, now)),
+            Again::After(ms) => Next::Told(u64::from(ms) * MILLISECOND + self.chance(at, now) % SECOND),
+        };
+        self.end(at, &format!("CONNECT was refused with {code}"), next, now)
     }
 
     /// Goes, as the server asked connection `opening` to.
@@ -108,7 +120,7 @@ impl Worker {
         self.chance(at, now) % limit
     }
 
-    fn chance(&self, at: u32, now: u64) -> u64 {
+    pub(super) fn chance(&self, at: u32, now: u64) -> u64 {
         mixed(self.seed ^ now ^ u64::from(at) << 24)
     }
 }

@@ -7,9 +7,12 @@ use roost_uring::fleet::Event;
 
 use super::{EVENTS_PER_TURN, Later, MILLISECOND, Worker};
 use crate::mass::client::{Arrival, Phase};
-use crate::mass::crowd::Heard;
+use crate::mass::crowd::{Again, Asked, Heard};
 use crate::mass::hear::Ears;
 use crate::recorder::record;
+
+/// How long to wait at least before asking for the channel again, if the server was too busy.
+const SUBSCRIBE_AGAIN_MS: u64 = 100;
 
 impl Worker {
     pub(super) fn events(&mut self) -> io::Result<()> {
@@ -110,7 +113,20 @@ impl Worker {
                 let leave = Later::Leave(self.crowd.opening_of(at));
                 self.later.push(Reverse((now + u64::from(slot_ms) * MILLISECOND, at, leave)));
             }
-            Heard::Refused { code } => {
+            Heard::Refused { asked: Asked::Subscribe, again: Again::After(after_ms), .. } => {
+                counts.subscribes_repeated += 1;
+                let wait_ns = u64::from(after_ms).max(SUBSCRIBE_AGAIN_MS) * MILLISECOND;
+                let again = Later::Subscribe(self.crowd.opening_of(at));
+                // Not all that were refused together come together again.
+                let due = now + wait_ns + self.chance(at, now) % wait_ns;
+                self.later.push(Reverse((due, at, again)));
+            }
+            Heard::Refused { asked: Asked::Connect, code, again } => {
+                counts.refused += 1;
+                *self.tally.errors.entry(code).or_default() += 1;
+                self.connect_refused(at, code, again, now)?;
+            }
+            Heard::Refused { code, .. } => {
                 counts.refused += 1;
                 *self.tally.errors.entry(code).or_default() += 1;
             }

@@ -70,6 +70,8 @@ pub(super) enum Later {
     Open(u64),
     /// Go, as the server asked this connection to.
     Leave(u8),
+    /// Ask for the channel once more, on this connection.
+    Subscribe(u8),
 }
 
 pub(crate) struct Worker {
@@ -241,6 +243,14 @@ impl Worker {
                 Later::Open(intended_ns) => {
                     self.later.pop();
                     self.open(at, intended_ns, now)?;
+                }
+                Later::Subscribe(opening) => {
+                    self.later.pop();
+                    if self.crowd.opening_of(at) == opening {
+                        self.out.clear();
+                        self.crowd.subscribe(at, self.stage.subscribes(), &mut self.voice, &mut self.out);
+                        self.flush(at)?;
+                    }
                 }
                 Later::Leave(opening) => {
                     self.later.pop();

@@ -63,9 +63,12 @@ pub(super) struct Echo {
 }
 
 pub(super) struct Storm {
-    /// Clients that are still there.
+    /// Clients from this one on are still there.
     next: u32,
     close: Close,
+    per_second: f64,
+    /// All were dropped: slots count from then.
+    dropped: bool,
 }
 
 impl Stage {
@@ -76,6 +79,11 @@ impl Stage {
             Self::Finish { .. } | Self::Drain { .. } => false,
             _ => true,
         }
+    }
+
+    /// Nothing was published before it is over.
+    pub(super) const fn subscribes(&self) -> bool {
+        matches!(self, Self::Subscribe(_))
     }
 
     /// Nobody comes back after it.
@@ -106,7 +114,11 @@ impl Worker {
             Order::Publish(what) => {
                 self.voice.body_bytes = what.body_bytes;
                 let subscribers = (0..count).filter(|at| self.crowd.is_subscribed(*at)).count() as u64;
-                let pacer = Pacer::new(How::Constant, what.per_second, what.burst, what.start_ns, u64::MAX, self.seed);
+                let pacer =
+                    |start_ns| Pacer::new(How::Constant, what.per_second, what.burst, start_ns, u64::MAX, self.seed);
+                // There is one publisher: it need not begin at a random time, which may be a long wait.
+                let offset_ns = pacer(0).peek().unwrap_or(0);
+                let pacer = pacer(what.start_ns.saturating_sub(offset_ns));
                 Stage::Publish(Publishing {
                     what,
                     pacer,
@@ -122,9 +134,9 @@ impl Worker {
                 self.voice.body_bytes = body_bytes;
                 Stage::Echo(Echo { next: 0, until_ns, grace_ns, open: 0 })
             }
-            Order::Storm { reset, start_ns, per_second } => {
-                self.arrivals = Arrivals::in_slots(count, per_second, start_ns, self.seed);
-                Stage::Storm(Storm { next: 0, close: if reset { Close::Reset } else { Close::Fin } })
+            Order::Storm { reset, per_second } => {
+                let close = if reset { Close::Reset } else { Close::Fin };
+                Stage::Storm(Storm { next: 0, close, per_second, dropped: false })
             }
             Order::Drain { until_ns } => Stage::Drain { until_ns },
             Order::Finish { goodbye } => Stage::Finish { next: 0, until_ns: now + FINISH_WITHIN_NS, goodbye },
@@ -177,10 +189,8 @@ impl Worker {
             Stage::Subscribe(subscribe) => self.subscribe_due(subscribe, now),
             Stage::Publish(publishing) => self.publish_due(publishing, now),
             Stage::Echo(echo) => self.echo_due(echo, now),
-            Stage::Storm(storm) => self.drop_more(storm),
-            Stage::Drain { until_ns } => {
-                Ok(now >= *until_ns || self.crowd.is_empty())
-            }
+            Stage::Storm(storm) => self.drop_more(storm, now),
+            Stage::Drain { until_ns } => Ok(now >= *until_ns || self.crowd.is_empty()),
             Stage::Finish { next, until_ns, goodbye } => self.close_more(next, *until_ns, *goodbye, now),
         };
         self.stage = stage;
@@ -261,9 +271,8 @@ impl Worker {
         } else if publishing.sent < publishing.what.count {
             return Ok(false);
         }
-        let answered = self.number != 0
-            || self.voice.protocol == Protocol::Plain
-            || publishing.answered >= publishing.what.count;
+        let answered =
+            self.number != 0 || self.voice.protocol == Protocol::Plain || publishing.answered >= publishing.what.count;
         let all = publishing.subscribers * u64::from(publishing.what.count);
         Ok((answered && publishing.pushed >= all) || now >= publishing.last_ns + publishing.what.grace_ns)
     }
@@ -321,7 +330,7 @@ impl Worker {
 
     // ---- the end of many ----
 
-    fn drop_more(&mut self, storm: &mut Storm) -> io::Result<bool> {
+    fn drop_more(&mut self, storm: &mut Storm, now: u64) -> io::Result<bool> {
         for _ in 0..CLIENTS_PER_TURN {
             if storm.next >= self.crowd.len() {
                 break;
@@ -335,7 +344,12 @@ impl Worker {
             self.tally.ended("dropped by the storm");
             self.fleet.close(at, storm.close)?;
         }
-        Ok(storm.next >= self.crowd.len() && self.everybody_is_back())
+        if storm.next >= self.crowd.len() && !std::mem::replace(&mut storm.dropped, true) {
+            // Who was on the way back has a slot like everybody.
+            self.later.retain(|Reverse((_, _, what))| matches!(what, Later::Leave(_)));
+            self.arrivals = Arrivals::in_slots(self.crowd.len(), storm.per_second, now, self.seed);
+        }
+        Ok(storm.dropped && self.everybody_is_back())
     }
 
     fn close_more(&mut self, next: &mut u32, until_ns: u64, goodbye: bool, now: u64) -> io::Result<bool> {

@@ -286,7 +286,7 @@ fn f03_a_connection_costs_less_than_250_bytes() {
     let mut rig = Rig::new(ShardConfig::default());
     let keys: Vec<_> = (0..512).map(|_| rig.live()).collect();
     let memory = rig.shard.memory();
-    assert_eq!(memory.bytes_per_connection, 188);
+    assert_eq!(memory.bytes_per_connection, 164);
     // The wheel's array of timers doubles, the slots grow by chunks.
     assert!(memory.slot_bytes / keys.len() < 250, "{} B for {} connections", memory.slot_bytes, keys.len());
     assert_eq!(memory.topic_bytes, 0);
