@@ -158,6 +158,24 @@ fn it_enters_with_a_token_that_the_server_accepts() {
 }
 
 #[test]
+fn an_answer_that_was_cut_off_is_forgotten_and_the_next_connection_has_another_key() {
+    let mut one = One::new(Protocol::Roost);
+    let first = one.asks();
+    assert_eq!(one.hear(&first[..40], &[]), []);
+    assert!(one.crowd.heap_bytes() > Crowd::new(0, 1).heap_bytes(), "half of it is kept");
+    one.crowd.closes(0);
+    one.crowd.gone(0);
+    let second = one.asks();
+    assert_eq!(one.hear(&second, &[]), [Heard::Upgraded]);
+    let mut late = One::new(Protocol::Roost);
+    late.crowd.opens(0, 0);
+    late.crowd.closes(0);
+    late.crowd.gone(0);
+    late.asks();
+    assert!(matches!(late.hear(&first, &[])[..], [Heard::Failed(_)]), "the answer to the connection before");
+}
+
+#[test]
 fn a_heartbeat_is_sent_once_and_awaited() {
     let mut one = One::live();
     let beat = |one: &mut One, at| one.crowd.beat(0, at, &mut one.voice, &mut one.out);

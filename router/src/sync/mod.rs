@@ -10,7 +10,7 @@ pub(crate) mod token;
 use roost_storage::{ConvMeta, Entry, IndexRow, Stamp, Store};
 use roost_wire::limits::{ROWS_DEFAULT, ROWS_MAX};
 use roost_wire::pb::Kind;
-use roost_wire::{ConvId, FrameBody, UserId, pb};
+use roost_wire::{ConvId, FrameBody, Seq, UserId, pb};
 
 use crate::fanout::wire_entry;
 use crate::outbox::Answer;
@@ -64,7 +64,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         };
         let mut rows = Rows { rows: Vec::new(), bytes: 0, limit: limit as usize };
         let page = self.read(self.store.index(user, next.rows, limit as usize)).await?;
-        let mut told: Vec<ConvId> = Vec::new();
+        let mut told: Vec<(ConvId, Seq)> = Vec::new();
         let mut more = page.more;
         let end = page.stamp;
         next.rows = self.push_rows(user, page.rows, end, from_start, &mut rows, &mut told).await?;
@@ -85,7 +85,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         end: Stamp,
         from_start: bool,
         rows: &mut Rows,
-        told: &mut Vec<ConvId>,
+        told: &mut Vec<(ConvId, Seq)>,
     ) -> Result<Stamp, pb::Error> {
         let stamps: Vec<Stamp> = index.iter().map(|row| row.changed).collect();
         // To a client that holds nothing, what was left long ago means nothing.
@@ -98,11 +98,12 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             }
             let Some(row) = row else { continue };
             // A stamp cannot be told by half: the next answer begins after the last one that is whole.
+            let head = row.head;
             match stamps[..place].iter().rev().find(|stamp| **stamp < stamps[place]) {
                 Some(whole) if !rows.fits(&row) => return Ok(*whole),
                 _ => rows.push(row),
             }
-            told.push(convs[place].clone());
+            told.push((convs[place].clone(), head));
         }
         Ok(end)
     }
@@ -113,10 +114,11 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         user: &UserId,
         next: &mut SyncToken,
         rows: &mut Rows,
-        told: &[ConvId],
+        told: &[(ConvId, Seq)],
     ) -> Result<bool, pb::Error> {
         let (mut changed, heads) = self.heads(user, next.heads).await?;
-        changed.retain(|meta| !told.contains(&meta.conv));
+        // What was told is told again if its head has moved since it was read.
+        changed.retain(|meta| !told.iter().any(|(conv, head)| *conv == meta.conv && *head >= meta.head));
         changed.sort_unstable_by_key(|meta| meta.changed);
         for meta in changed {
             let users = std::slice::from_ref(user);

@@ -66,7 +66,7 @@ impl Store for GatedStore {
     }
 
     async fn last_entries(&self, convs: &[ConvId]) -> Result<Vec<Option<Entry>>> {
-        self.inner.last_entries(convs).await
+        self.pass(Op::LastEntries, self.inner.last_entries(convs).await).await
     }
 
     async fn metas(&self, convs: &[ConvId]) -> Result<Vec<Option<ConvMeta>>> {
