@@ -11,10 +11,8 @@ use anyhow::{Context, bail};
 use crate::steps::root;
 
 /// Crates that do not forbid it as a whole, by the folder of their manifest, and why.
-const CRATES: &[(&str, &str)] = &[
-    ("uring", "rings share memory with the kernel"),
-    ("edge", "its io_uring driver shares memory with the kernel"),
-];
+const CRATES: &[(&str, &str)] =
+    &[("uring", "rings share memory with the kernel"), ("edge", "its io_uring driver shares memory with the kernel")];
 
 /// Where unsafe code may stand: a file, or a folder with `/` behind it, and why.
 const PLACES: &[(&str, &str)] = &[
