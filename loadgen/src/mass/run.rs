@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
                 per_second: broadcast.publishes_per_second,
                 burst: broadcast.burst,
                 body_bytes: broadcast.body_bytes,
-                grace_ns: ns(run.plan.grace),
+                grace_ns: ns(run.plan.grace + DELIVERY_GRACE * run.plan.connections),
             })
         })
     }
@@ -426,6 +426,8 @@ impl<'a> Run<'a> {
 const TOKEN_TTL_S: u64 = 7 * 24 * 3600;
 /// A connection may always take so long to become a session.
 const SETUP_WITHIN_MIN: Duration = Duration::from_secs(30);
+/// So much longer than the usual grace a message may be on its way for each client that gets it.
+const DELIVERY_GRACE: Duration = Duration::from_micros(100);
 /// How long a server may take to see everybody off.
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 /// Up to so many clients say goodbye in the end. More would leave more TIME_WAIT behind than the host has room for.

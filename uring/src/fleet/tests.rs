@@ -151,6 +151,28 @@ fn a_reset_is_a_reset_and_an_end_is_an_end() {
 }
 
 #[test]
+fn words_and_an_end_that_were_there_before_the_poll_are_both_told() {
+    let Some((mut fleet, listener, _)) = listen(1, 1) else { return };
+    // Told that it is connected, and not yet armed: one report will stand for both.
+    let mut stream = connect(&mut fleet, &listener, 0);
+    stream.write_all(b"no room").unwrap();
+    drop(stream);
+    assert_eq!(next(&mut fleet), Happened::Received(0, b"no room".to_vec()));
+    assert_eq!(next(&mut fleet), Happened::Ended(0, 0));
+}
+
+#[test]
+fn what_is_told_of_an_earlier_connection_finds_nothing() {
+    let Some((mut fleet, listener, target)) = listen(1, 1) else { return };
+    fleet.connect(0, None, target).unwrap();
+    let before = fleet.sockets[0].opening.wrapping_sub(1);
+    assert!(fleet.connected(0, before, -libc::ECANCELED).unwrap().is_none());
+    assert_eq!(next(&mut fleet), Happened::Connected(0));
+    drop(listener.accept().unwrap());
+    assert_eq!(next(&mut fleet), Happened::Ended(0, 0));
+}
+
+#[test]
 fn who_is_refused_is_told_once_and_may_try_again() {
     let Some((mut fleet, listener, target)) = listen(1, 1) else { return };
     drop(listener);

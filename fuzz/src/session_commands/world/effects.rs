@@ -15,6 +15,7 @@ impl World {
         while let Some(effect) = self.shard.poll_effect() {
             match effect {
                 Effect::Up(up) => self.up(&up),
+                Effect::Broadcast(_) => panic!("this shard has no paths for benchmarks"),
                 Effect::Write(key) => {
                     assert!(writes.insert(key), "{key:?}: told twice to write");
                     self.live(key).write_wanted = true;
