@@ -59,6 +59,16 @@ impl Verdict {
         }
     }
 
+    /// The first lines of what stands on the terminal when a run is over: the verdict, and why.
+    pub(crate) fn told(self, exit_code: u8, reasons: &[String]) -> String {
+        let word = serde_json::to_value(self).ok().and_then(|word| word.as_str().map(str::to_uppercase));
+        let mut text = format!("{:<12}{} (exit code {exit_code})\n", "verdict", word.unwrap_or_default());
+        for reason in reasons {
+            text += &format!("{:<12}{reason}\n", "");
+        }
+        text
+    }
+
     /// The exit code. Wrong usage is 2 and never becomes a verdict; 1 is a fault of the generator.
     #[must_use]
     pub const fn exit_code(self) -> u8 {

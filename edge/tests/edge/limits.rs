@@ -9,7 +9,7 @@ use roost_edge::{DriverKind, EdgeConfig};
 use roost_wire::{ConvId, Encoding, FrameBody};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::support::{Client, PATIENCE, config, deliver, send, serve};
+use crate::support::{Client, PATIENCE, config, deliver, one_is_refused, send, serve};
 
 #[test]
 fn a_silent_connection_is_closed_at_the_deadline_of_its_head() {
@@ -136,22 +136,7 @@ fn without_descriptors_accepting_pauses_and_goes_on_when_there_are_some() {
     let addr: SocketAddr = told("listening on ").parse().unwrap();
     let began = Instant::now();
     let mut held: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(addr).unwrap()).collect();
-    for stream in &mut held {
-        stream.write_all(b"GET /").unwrap();
-        stream.set_nonblocking(true).unwrap();
-    }
-    // One of those for whom there is no descriptor is told so, not necessarily the last.
-    let mut refused = None;
-    while refused.is_none() {
-        assert!(began.elapsed() < PATIENCE, "nobody was refused");
-        std::thread::sleep(Duration::from_millis(10));
-        refused = held.iter_mut().find_map(|stream| {
-            let mut answer = [0; 64];
-            let n = stream.read(&mut answer).ok()?;
-            Some(String::from_utf8_lossy(&answer[..n]).into_owned())
-        });
-    }
-    assert!(refused.as_deref().is_some_and(|answer| answer.starts_with("HTTP/1.1 503 ")), "{refused:?}");
+    one_is_refused(&mut held, began);
     held.truncate(5);
     // The queue may hold some who are gone, so one of the first tries can still be refused.
     while !served(addr) {

@@ -318,3 +318,23 @@ pub(crate) fn publish(text: &str) -> FrameBody {
     let body = Some(pb::Body { text: text.into(), ..Default::default() });
     FrameBody::Publish(pb::Publish { channel: "news".into(), body, ..Default::default() })
 }
+
+/// Begins a request on each of `held`, of which there are more than fit, and waits until one that found no room is told
+/// so, not necessarily the last.
+pub(crate) fn one_is_refused(held: &mut [TcpStream], began: Instant) {
+    for stream in &mut *held {
+        stream.write_all(b"GET /").unwrap();
+        stream.set_nonblocking(true).unwrap();
+    }
+    let mut refused = None;
+    while refused.is_none() {
+        assert!(began.elapsed() < PATIENCE, "nobody was refused");
+        std::thread::sleep(Duration::from_millis(10));
+        refused = held.iter_mut().find_map(|stream| {
+            let mut answer = [0; 64];
+            let n = stream.read(&mut answer).ok()?;
+            Some(String::from_utf8_lossy(&answer[..n]).into_owned())
+        });
+    }
+    assert!(refused.as_deref().is_some_and(|answer| answer.starts_with("HTTP/1.1 503 ")), "{refused:?}");
+}

@@ -2,13 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use roost_edge::{DriverKind, EdgeConfig};
 use roost_wire::{Encoding, FrameBody};
 
 use crate::far::{Far, all_are_served, is_child, limit_descriptors, obey, sessions};
-use crate::support::{Client, Heard, PATIENCE, config, serve};
+use crate::support::{Client, Heard, PATIENCE, config, one_is_refused, serve};
 
 /// Descriptors of the server's process, and so places of one ring.
 const DESCRIPTORS: u64 = 256;
@@ -81,21 +81,7 @@ fn without_a_further_ring_accepting_pauses_and_goes_on_when_there_are_places() {
     let mut far = Far::start("uring_tables::without_a_further_ring_accepting_pauses_and_goes_on_when_there_are_places");
     let began = Instant::now();
     let mut held: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(far.addr).unwrap()).collect();
-    for stream in &mut held {
-        stream.write_all(b"GET /").unwrap();
-        stream.set_nonblocking(true).unwrap();
-    }
-    let mut refused = None;
-    while refused.is_none() {
-        assert!(began.elapsed() < PATIENCE, "nobody was refused");
-        std::thread::sleep(Duration::from_millis(10));
-        refused = held.iter_mut().find_map(|stream| {
-            let mut answer = [0; 64];
-            let n = stream.read(&mut answer).ok()?;
-            Some(String::from_utf8_lossy(&answer[..n]).into_owned())
-        });
-    }
-    assert!(refused.as_deref().is_some_and(|answer| answer.starts_with("HTTP/1.1 503 ")), "{refused:?}");
+    one_is_refused(&mut held, began);
     assert!(far.counted("open") >= 48, "{} have a place", far.counted("open"));
     held.truncate(5);
     loop {

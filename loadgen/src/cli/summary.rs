@@ -9,15 +9,10 @@ use crate::scenario::Load;
 
 /// A few lines: verdict, numbers, where the report is.
 pub(super) fn of(report: &Report, out: &Path) -> String {
-    let mut text = String::new();
-    let word = serde_json::to_value(report.verdict).ok().and_then(|word| word.as_str().map(str::to_uppercase));
+    let mut text = report.verdict.told(report.exit_code, &report.reasons);
     let mut line = |name: &str, value: String| {
         writeln!(text, "{name:<12}{value}").expect("a String takes everything");
     };
-    line("verdict", format!("{} (exit code {})", word.unwrap_or_default(), report.exit_code));
-    for reason in &report.reasons {
-        line("", reason.clone());
-    }
     let sessions = &report.sessions;
     line("sessions", format!("{} of {} held, {} dropped", sessions.held, sessions.wanted, sessions.dropped));
     if !matches!(report.scenario.load, Load::Idle { .. }) {
