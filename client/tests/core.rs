@@ -17,6 +17,8 @@ struct Run {
     shut: Vec<LinkId>,
     events: Vec<Event>,
     answers: Vec<Result<FrameBody, RequestError>>,
+    /// What `answers` answer.
+    tickets: Vec<Ticket>,
 }
 
 impl Run {
@@ -36,6 +38,7 @@ impl Run {
             shut: Vec::new(),
             events: Vec::new(),
             answers: Vec::new(),
+            tickets: Vec::new(),
         };
         run.core.start(run.now);
         run.drain();
@@ -101,7 +104,10 @@ impl Run {
                 }
                 Effect::Shut { link, .. } => self.shut.push(link),
                 Effect::Event(event) => self.events.push(event),
-                Effect::Answer { result, .. } => self.answers.push(result),
+                Effect::Answer { ticket, result } => {
+                    self.tickets.push(ticket);
+                    self.answers.push(result);
+                }
                 Effect::Sent { .. } => {}
             }
         }
@@ -435,4 +441,30 @@ fn f10_where_a_channel_stands_is_read_from_its_log() {
     run.reply("history", FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry(13)], head: 13 }));
     (12..=15).for_each(|seq| run.say(LinkId(1), 0, FrameBody::Entry(entry(seq))));
     assert_eq!(run.seqs(), [14, 15]);
+}
+
+#[test]
+fn f10_a_subscription_that_is_ended_before_its_beginning_is_known_is_answered_before_its_end() {
+    let mut run = Run::live();
+    let entry = |seq| pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() };
+    let page = |head| FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry(head)], head });
+    let subscribe = || FrameBody::Subscribe(pb::Subscribe { channel: "news".into() });
+    run.core.request(Ticket(1), subscribe(), run.now);
+    run.drain();
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    run.core.request(Ticket(2), FrameBody::Unsubscribe(pb::Unsubscribe { channel: "news".into() }), run.now);
+    run.drain();
+    run.reply("unsubscribe", FrameBody::Ok(pb::Ok {}));
+    assert_eq!(run.tickets, [Ticket(1), Ticket(2)], "what is answered last is in force");
+    // Subscribed once more: the page that was asked for the first time is late, and of no use for the second.
+    let late = run.frames.iter().find(|(_, frame)| matches!(frame.body, Some(FrameBody::History(_)))).cloned();
+    let (link, late) = late.expect("it asked where the channel stands");
+    run.core.request(Ticket(3), subscribe(), run.now);
+    run.drain();
+    run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
+    run.say(link, late.rid, page(2));
+    assert_eq!(run.tickets.len(), 2, "it stands where the second page says");
+    run.reply("history", page(4));
+    run.say(link, 0, FrameBody::Entry(entry(5)));
+    assert_eq!((run.tickets.last(), run.seqs()), (Some(&Ticket(3)), vec![5]));
 }

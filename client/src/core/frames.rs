@@ -318,6 +318,22 @@ impl Core {
         }
     }
 
+    /// A channel is followed no more. Where it stands needs no answer now: whoever subscribed and waits for that is told
+    /// first, so that what is answered last is in force.
+    fn unsubscribed(&mut self, channel: &ConvId) {
+        let waits = |asked: &Asked| matches!(asked, Asked::Head(of, _) if of == channel);
+        let over = self.current.as_mut().map_or_else(Vec::new, |link| link.await_only(|asked| !waits(asked)));
+        for asked in over {
+            if let Asked::Head(_, Some(ticket)) = asked
+                && self.requests.finish(ticket).is_some()
+            {
+                self.effects.push_back(Effect::Answer { ticket, result: Ok(FrameBody::Ok(pb::Ok {})) });
+            }
+        }
+        self.channels.remove(channel);
+        self.order.forget(channel);
+    }
+
     // ---- requests of the app ---------------------------------------------------------------------------------------
 
     fn answer(&mut self, ticket: Ticket, body: FrameBody, now: Instant) {
@@ -359,8 +375,7 @@ impl Core {
             (FrameBody::Unwatch(unwatch), _) => self.watched.retain(|user| !unwatch.users.contains(user)),
             (FrameBody::Unsubscribe(unsubscribe), _) => {
                 if let Ok(channel) = ConvId::new(&unsubscribe.channel) {
-                    self.channels.remove(&channel);
-                    self.order.forget(&channel);
+                    self.unsubscribed(&channel);
                 }
             }
             (FrameBody::Leave(leave), FrameBody::Ok(_)) => {

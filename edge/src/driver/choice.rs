@@ -32,9 +32,6 @@ pub enum Unfit {
     Failed(io::Error),
 }
 
-/// Whether `auto` takes io_uring where it can. Not before whole servers were measured to be faster with it.
-const AUTO_TAKES_URING: bool = false;
-
 /// The drivers of all shards: of one kind, decided once, so that the loops are made for it.
 pub(crate) enum Drivers {
     Poll(Vec<PollDriver>),
@@ -69,12 +66,11 @@ impl Drivers {
         let told =
             |kind: DriverKind, reason: &str| tracing::info!(driver = kind.name(), reason, "what moves the bytes");
         match kind {
-            DriverKind::Auto => match probe().and_then(|()| Self::make_uring_by_choice(shards, connections_max)) {
-                Ok(Some(made)) => {
+            DriverKind::Auto => match Self::probed(shards, connections_max) {
+                Ok(made) => {
                     told(DriverKind::Uring, "the kernel allows all it needs");
                     return Ok(made);
                 }
-                Ok(None) => told(DriverKind::Poll, "io_uring works here too, but is not chosen by itself yet"),
                 Err(unfit) => told(DriverKind::Poll, &unfit.to_string()),
             },
             DriverKind::Uring => {
@@ -86,10 +82,10 @@ impl Drivers {
         Ok(Self::make(kind, shards, connections_max)?)
     }
 
-    /// Drivers that nobody asked for by name; `None`: poll is preferred.
-    fn make_uring_by_choice(shards: u16, connections_max: usize) -> Result<Option<Made<Self>>, Unfit> {
-        let make = || Self::make(DriverKind::Uring, shards, connections_max).map_err(Unfit::Failed);
-        AUTO_TAKES_URING.then(make).transpose()
+    /// Drivers on io_uring, if they can be had.
+    fn probed(shards: u16, connections_max: usize) -> Result<Made<Self>, Unfit> {
+        probe()?;
+        Self::make(DriverKind::Uring, shards, connections_max).map_err(Unfit::Failed)
     }
 
     fn make(kind: DriverKind, shards: u16, connections_max: usize) -> io::Result<Made<Self>> {

@@ -228,7 +228,6 @@ impl<'a> Run<'a> {
             self.measure(What::Storm, |_| Order::Storm { reset, per_second })?;
         }
         if self.plan.drain {
-            self.ask_server_to_stop();
             let within = DRAIN_WITHIN.max(self.plan.grace);
             self.measure(What::Drain, |run| Order::Drain { until_ns: run.after(within) })?;
         }
@@ -279,9 +278,12 @@ impl<'a> Run<'a> {
             let _ = thread.send(order.clone());
         }
         let number = self.outcome.stages.len();
-        let mut done = vec![false; self.orders.len()];
+        let (mut begun, mut done) = (vec![false; self.orders.len()], vec![false; self.orders.len()]);
+        // Not before every thread has begun: what it hears belongs to the order that it is doing.
+        let mut to_stop = what == What::Drain;
         let result = loop {
             if let Ok(tick) = self.notes.recv_timeout(LOOK_EVERY) {
+                begun[tick.thread as usize] |= tick.order as usize == number;
                 done[tick.thread as usize] |= (tick.order as usize == number && tick.done) || tick.ended.is_some();
                 if let Err(stopped) = self.tick(tick) {
                     break Err(stopped);
@@ -292,6 +294,10 @@ impl<'a> Run<'a> {
             }
             if done.iter().all(|done| *done) {
                 break Ok(());
+            }
+            if to_stop && begun.iter().all(|begun| *begun) {
+                self.ask_server_to_stop();
+                to_stop = false;
             }
             if let Err(stopped) = self.look_around(what, began) {
                 break Err(stopped);
