@@ -29,6 +29,10 @@ const ITEMS_PER_TURN: usize = 4096;
 const WRITES_PER_SESSION: usize = 4;
 /// How often the shard is told the wall clock.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
+/// How long the loop lets heartbeats gather after a turn in which nothing else came: many sessions that only stay alive then
+/// share a turn and its calls of the kernel, instead of waking the thread one by one. What comes in that moment waits so
+/// long at most.
+const GATHER: Duration = Duration::from_millis(1);
 /// How long sessions may take to flush when the edge stops.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
@@ -51,6 +55,8 @@ pub struct ShardLoop<D: Driver, U, H, C = <D as Driver>::Conn> {
     wall_clock_at: Instant,
     /// Something is left to do: do not sleep.
     more: bool,
+    /// There were heartbeats in this turn, and nothing else.
+    calm: bool,
     /// Set once the shard is to stop: when what has not flushed is cut off.
     stop_at: Option<Instant>,
 }
@@ -180,6 +186,7 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
             metrics,
             wall_clock_at,
             more: false,
+            calm: false,
             stop_at: None,
         }
     }
@@ -197,6 +204,9 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
     /// # Errors
     /// The driver cannot go on.
     pub fn turn(&mut self) -> io::Result<Turn> {
+        if std::mem::take(&mut self.calm) {
+            self.driver.gather(GATHER);
+        }
         self.driver.wait(self.timeout())?;
         let began = self.driver.now();
         self.side.now = began;
@@ -221,6 +231,7 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
         self.obey();
         self.metrics.wrote(std::mem::take(&mut self.side.writes));
         self.more = more || !self.side.due.is_empty() || !self.side.arrivals.is_empty();
+        self.calm = self.side.shard.only_beats() && !self.more && self.ups.is_empty();
         self.submit();
         let now = self.driver.now();
         self.metrics.turned(now.saturating_duration_since(began), self.more, self.driver.connections());

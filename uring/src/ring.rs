@@ -23,6 +23,8 @@ use crate::{Bell, Token};
 /// How often a submission is tried again when the kernel lacks memory for a moment, and the pause between.
 const TRIES: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often a wait enters the kernel for what it holds back. The rest comes with the next one.
+const CALLS_PER_WAIT: u32 = 64;
 /// Room for completions that is kept when none is left.
 const DONE_KEPT: usize = 16 * 1024;
 /// What operations of the ring's own carry.
@@ -92,9 +94,9 @@ impl<T: Token> Ring<T> {
     /// memory or descriptor left.
     pub fn new(entries: u32, completions: u32) -> io::Result<Self> {
         let mut builder = IoUring::builder();
-        // One thread submits; it runs what completes when it enters the kernel anyway, not whenever it is interrupted.
-        // An entry that fails does not hold up those behind it.
-        builder.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag().setup_submit_all();
+        // One thread submits, and what completes later is put down by it when it asks, not whenever it is interrupted: whoever
+        // sleeps elsewhere meanwhile is not woken. An entry that fails does not hold up those behind it.
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_submit_all();
         let ring = builder.setup_r_disabled().setup_cqsize(completions).build(entries)?;
         let params = ring.params();
         if !(params.is_feature_nodrop() && params.is_feature_ext_arg() && params.is_feature_submit_stable()) {
@@ -282,14 +284,14 @@ impl<T: Token> Ring<T> {
         result
     }
 
-    /// Takes out what has completed, without entering the kernel unless it keeps some. For rings that share a [`Bell`].
+    /// Takes out what has completed, entering the kernel only if it holds something back. For rings that share a [`Bell`].
     /// Returns whether a completion that wakes came since the last call of this or of [`Ring::wait`].
     ///
     /// # Errors
     /// As [`Ring::submit`].
     pub fn look(&mut self) -> io::Result<bool> {
         self.reap();
-        if self.ring.submission().cq_overflow() {
+        if self.holds_back() {
             self.guard(|ring| ring.try_wait(Some(Duration::ZERO)))?;
         }
         Ok(std::mem::take(&mut self.woken))
@@ -329,27 +331,42 @@ impl<T: Token> Ring<T> {
                 self.kept.clear();
                 return Ok(());
             }
-            let result = self.ring.submit();
-            self.reap();
-            pass_over(result)?;
+            self.call(IoUring::submit)?;
         }
         Err(ErrorKind::OutOfMemory.into())
     }
 
     fn try_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let result = match timeout {
-            // Even so the kernel is entered: what completed waits for that.
-            Some(Duration::ZERO) => self.ring.submit(),
+        match timeout {
+            Some(Duration::ZERO) => self.call(IoUring::submit)?,
             Some(timeout) => {
                 let timeout = types::Timespec::from(timeout);
                 let args = types::SubmitArgs::new().timespec(&timeout);
-                self.ring.submitter().submit_with_args(1, &args)
+                self.call(|ring| ring.submitter().submit_with_args(1, &args))?;
             }
-            None => self.ring.submit_and_wait(1),
-        };
-        self.reap();
-        pass_over(result)?;
+            None => self.call(|ring| ring.submit_and_wait(1))?,
+        }
+        // A call puts down some twenty at most.
+        for _ in 0..CALLS_PER_WAIT {
+            if !self.holds_back() {
+                break;
+            }
+            self.call(IoUring::submit)?;
+        }
         self.try_submit()
+    }
+
+    /// Whether the kernel has completions that it puts down when it is entered.
+    fn holds_back(&mut self) -> bool {
+        let queue = self.ring.submission();
+        queue.cq_overflow() || queue.taskrun()
+    }
+
+    /// Enters the kernel, and takes out what completed.
+    fn call(&mut self, enter: impl FnOnce(&IoUring) -> io::Result<usize>) -> io::Result<()> {
+        let result = enter(&self.ring);
+        self.reap();
+        pass_over(result)
     }
 
     fn reap(&mut self) {

@@ -197,6 +197,25 @@ fn one_bell_is_rung_by_several_rings_and_by_anybody() {
     assert!(!bell.wait(Some(Duration::from_millis(1))).unwrap(), "it rings once");
 }
 
+/// A call puts down twenty of what completed by itself, and the bell does not ring for the rest.
+#[test]
+fn however_much_completed_a_look_brings_all_of_it() {
+    let bell = Bell::new().unwrap();
+    let mut ring = Ring::<Number>::new(128, 256).unwrap();
+    ring.register_files(100).unwrap();
+    ring.register_bell(&bell).unwrap();
+    let (mut near, far) = pair();
+    for number in 0..100 {
+        let place = ring.adopt(far.as_fd()).unwrap();
+        poll::start(&mut ring, Target::fixed(place), libc::POLLIN, How::PLAIN, Number(100 + number)).unwrap();
+    }
+    ring.submit().unwrap();
+    near.write_all(b"!").unwrap();
+    assert!(bell.wait(Some(PATIENCE)).unwrap());
+    ring.look().unwrap();
+    assert_eq!(std::iter::from_fn(|| ring.pop()).count(), 100);
+}
+
 #[test]
 fn a_wake_up_that_was_taken_out_ends_the_next_sleep() {
     let mut ring = ring(1);

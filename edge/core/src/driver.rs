@@ -45,6 +45,12 @@ pub trait Driver {
     /// Only when the driver cannot go on: the shard then ends.
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Lets things happen for `span` without being woken by each, so that the next turn has more of them. A wake-up or
+    /// bytes may wait as long. By default nothing is gathered.
+    fn gather(&mut self, span: Duration) {
+        let _ = span;
+    }
+
     /// Tells `sink` what happened, within the driver's budget. True: the budget was used up, and there is more.
     fn deliver<S: Sink<Conn = Self::Conn>>(&mut self, sink: &mut S) -> bool;
 

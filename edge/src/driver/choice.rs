@@ -22,10 +22,10 @@ pub enum Unfit {
     )]
     Forbidden,
     /// The system has none.
-    #[error("this system has no io_uring: Linux 6.0 or later is needed")]
+    #[error("this system has no io_uring: Linux 6.1 or later is needed")]
     Missing,
     /// The kernel has one, but not all of what is needed.
-    #[error("the io_uring of this kernel is too old ({0}): Linux 6.0 or later is needed")]
+    #[error("the io_uring of this kernel is too old ({0}): Linux 6.1 or later is needed")]
     TooOld(&'static str),
     /// It is there but does not do what it should.
     #[error("io_uring does not work here: {0}")]

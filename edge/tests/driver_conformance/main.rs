@@ -30,6 +30,7 @@ macro_rules! conforms {
             a_send_that_outlives_its_connection_counts_for_nobody,
             a_refused_connection_hears_the_answer,
             the_waker_ends_the_sleep,
+            what_arrives_while_it_gathers_is_delivered_in_one_turn,
             a_wake_up_while_bytes_are_moved_ends_the_next_sleep,
             a_sleep_without_events_ends_with_its_timeout,
             connections_are_counted,

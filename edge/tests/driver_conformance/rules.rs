@@ -355,6 +355,25 @@ pub(crate) fn the_waker_ends_the_sleep<H: Harness>() {
     assert!(bench.heard.received.is_empty() && bench.heard.ended.is_empty());
 }
 
+pub(crate) fn what_arrives_while_it_gathers_is_delivered_in_one_turn<H: Harness>() {
+    let mut bench = Bench::<H>::new();
+    let mut connected: Vec<_> = (0..50).map(|_| bench.connect()).collect();
+    bench.turn();
+    for (_, peer) in &mut connected {
+        peer.send(b"a sign of life");
+    }
+    bench.driver.gather(Duration::from_millis(50));
+    bench.driver.wait(None).unwrap();
+    bench.driver.deliver(&mut bench.heard);
+    for (key, _) in &connected {
+        assert_eq!(bench.received(*key), b"a sign of life");
+    }
+    // Nothing is left to be told, and it was not told twice.
+    bench.driver.gather(Duration::from_millis(1));
+    bench.turn();
+    assert!(connected.iter().all(|(key, _)| bench.received(*key) == b"a sign of life"));
+}
+
 pub(crate) fn a_wake_up_while_bytes_are_moved_ends_the_next_sleep<H: Harness>() {
     let mut bench = Bench::<H>::new();
     let (key, mut peer) = bench.connect();

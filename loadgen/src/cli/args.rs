@@ -9,7 +9,7 @@ use roost_client::url::Url;
 use crate::client::body::BODY_BYTES_MIN;
 use crate::hostile::kinds::Kind;
 use crate::hostile::windows::Schedule;
-use crate::scenario::{Arrivals, GroupSize, Load, Protocol, Scenario, Shares};
+use crate::scenario::{Arrivals, Dialect, GroupSize, Load, Protocol, Scenario, Shares};
 use crate::threshold::Threshold;
 
 #[derive(Debug, Parser)]
@@ -70,9 +70,10 @@ pub(super) enum Command {
     /// Holds up to millions of sessions with heartbeats: set-up rate, memory, CPU, losses
     #[cfg(target_os = "linux")]
     #[command(after_help = "EXAMPLES\n  \
-        roost-load hold --connections 1000000 --rate 20000 --for 2m --serve '--driver uring'\n  \
-        roost-load hold --connections 50000 --publishes 5 --storm rst --drain --serve '--driver uring'\n  \
-        roost-load hold --connections 15000 --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242\n\n\
+        roost-load hold --connections 1000000 --rate 20000 --for 2m\n  \
+        roost-load hold --connections 50000 --publishes 5 --storm rst --drain --serve '--driver poll'\n  \
+        roost-load hold --connections 15000 --protocol plain --target ws://127.0.0.1:9001/ --server-pid 4242\n  \
+        roost-load hold --connections 15000 --protocol mqtt --target ws://127.0.0.1:9883/ --publishes 10 --server-pid 4242\n\n\
         Clients are sockets without descriptors, in the tables of io_uring rings: their number is bounded by memory. Against a target on \
         the loopback network they come from addresses of 127.1.0.0/16 and up, so that ports do not run out.")]
     Hold(super::mass::Hold),
@@ -260,7 +261,7 @@ pub(super) struct Broadcast {
     pub(super) bytes: usize,
     /// What the target speaks
     #[arg(long, value_name = "WHAT", default_value = "roost")]
-    pub(super) protocol: Protocol,
+    pub(super) protocol: Dialect,
     /// Take the clients of `hold`, whatever the number
     #[cfg(target_os = "linux")]
     #[arg(long)]
@@ -316,6 +317,7 @@ impl Command {
                 if let Load::Open { burst, .. } = &mut scenario.load {
                     *burst = together;
                 }
+                let protocol = protocol.full().expect("it has a plan of its own otherwise");
                 (Scenario { protocol, ..scenario }, common)
             }
             #[cfg(target_os = "linux")]

@@ -100,6 +100,36 @@ async fn f18_what_moves_after_its_row_was_read_is_told_by_that_or_the_next_sync(
     assert_eq!(one.rows.iter().chain(&two.rows).map(|row| row.head).max(), Some(2), "{one:?} {two:?}");
 }
 
+/// A row that changed behind its page is not in that page. Nor is it told because of its group's head, which the token
+/// passes: so there is more, or nobody would ask for it.
+#[tokio::test(start_paused = true)]
+async fn f18_a_row_that_changes_behind_its_page_is_asked_for_again() {
+    for own in [pb::Row { head: 2, read: 2, ..pb::Row::default() }, pb::Row { head: 1, read: 1, ..pb::Row::default() }]
+    {
+        let config = RouterConfig { index_threshold: 1, ..RouterConfig::default() };
+        let house: House<GatedStore> = House::over(Arc::new(GatedStore::default()), config);
+        let [ada, bob] = [house.enter("ada").await, house.enter("bob").await];
+        let other = house.enter_on("bob", "laptop", "").await;
+        let conv = house.group(&ada, &["bob"]).await;
+        let since = house.sync(&bob, "", 0).await.sync;
+        house.send(&ada, &conv, "0", "x").await;
+        let held = house.store.hold(Op::Index);
+        let rid = house.command(&bob, FrameBody::Sync(pb::Sync { since, limit: 0 }));
+        held.read.await.unwrap();
+        if own.head == 2 {
+            house.send(&other, &conv, "1", "x").await;
+        } else {
+            house.ask(&other, FrameBody::Read(pb::Read { conv: conv.clone(), seq: 1 })).await.unwrap();
+        }
+        held.go.send(()).unwrap();
+        let Ok(FrameBody::Changed(one)) = house.reply(&bob, rid).await else { panic!() };
+        assert!(one.more, "nothing else tells the client to ask on: {one:?}");
+        let two = house.sync(&bob, &one.sync, 0).await;
+        let told: Vec<_> = two.rows.iter().map(|row| (row.conv.as_str(), row.head, row.read)).collect();
+        assert_eq!((told, two.more), (vec![(conv.as_str(), own.head, own.read)], false));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn f17_who_leaves_while_looking_does_not_see_who_joins_then() {
     let house: House<GatedStore> = House::over(Arc::new(GatedStore::default()), RouterConfig::default());

@@ -50,7 +50,7 @@ pub enum LogFormat {
 pub enum Driver {
     /// What is best here: poll, for now.
     Auto,
-    /// io_uring (Linux 6.0 or later, not forbidden by a container's profile), or the server does not start.
+    /// io_uring (Linux 6.1 or later, not forbidden by a container's profile), or the server does not start.
     Uring,
     /// epoll or kqueue.
     Poll,

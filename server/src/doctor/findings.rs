@@ -142,14 +142,8 @@ fn descriptors(facts: &Facts, sessions: u64) -> Finding {
         Fix::line("systemd", format!("LimitNOFILE={wanted}")),
         Fix::line("container", format!("docker run --ulimit nofile={wanted}:{wanted} …")),
     ];
-    let rings = Capacity::of(facts).rings.unwrap_or(u64::MAX);
-    if rings >= sessions {
-        let why = format!(
-            "the poll driver holds {fit_text} connections with them; io_uring holds {} all the same",
-            grouped(sessions)
-        );
-        let uring = Fix::line("setting", "roost serve --driver uring".to_owned());
-        return Finding::new(NAME, Status::Warn, found, why).fixed_by([uring]).fixed_by(fixes);
+    if Capacity::of(facts).rings.is_some_and(|rings| rings >= sessions) {
+        return Finding::ok(NAME, format!("{found}; connections need none with io_uring, {fit_text} fit with poll"));
     }
     Finding::new(NAME, Status::Bad, found, format!("{fit_text} connections have one; the rest is the node's"))
         .fixed_by(fixes)
@@ -195,9 +189,9 @@ fn memlock(facts: &Facts, sessions: u64) -> Finding {
 fn kernel(facts: &Facts) -> Finding {
     const NAME: &str = "kernel";
     let Some(release) = &facts.kernel else { return Finding::ok(NAME, NOT_TOLD) };
-    let major: Option<u32> = release.split('.').next().and_then(|major| major.parse().ok());
-    if major.is_some_and(|major| major < 6) {
-        return Finding::new(NAME, Status::Warn, release, "io_uring needs 6.0 or later; the poll driver is used");
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    if numbers.next().is_some_and(|major| (major, numbers.next().unwrap_or(0)) < (6, 1)) {
+        return Finding::new(NAME, Status::Warn, release, "io_uring needs 6.1 or later; the poll driver is used");
     }
     Finding::ok(NAME, release)
 }

@@ -245,6 +245,7 @@ impl Shard {
             }
             (Standing::Authorizing, ..) => self.bad(key, rid, ErrorCode::NotConnected, "wait for WELCOME first"),
             (Standing::Live(_), Class::Ping, _) => {
+                self.beats += 1;
                 self.pay_ping(key)?;
                 self.answer_frame(key, rid, FrameBody::Pong(pb::Pong {}))
             }

@@ -70,6 +70,9 @@ pub struct Shard {
     /// Whether upgrades are answered with 101; see [`Shard::admit`].
     admitting: bool,
     live_sessions: usize,
+    /// Pieces of bytes that came in since [`Shard::only_beats`] was asked, and heartbeats answered since.
+    pieces: u32,
+    beats: u32,
     effects: VecDeque<Effect>,
 }
 
@@ -107,6 +110,8 @@ impl Shard {
             walks: Walks::default(),
             admitting: true,
             live_sessions: 0,
+            pieces: 0,
+            beats: 0,
             effects: VecDeque::new(),
             config,
             metrics,
@@ -140,6 +145,7 @@ impl Shard {
         self.at(now);
         let Some(conn) = self.slots.get_mut(key) else { return };
         self.metrics.bytes_in(bytes.len() as u64);
+        self.pieces += 1;
         conn.heard = self.tick;
         match &conn.stage {
             Stage::Head(_) => self.head(key, bytes),
@@ -201,6 +207,13 @@ impl Shard {
         let more_walks = self.run_walks();
         self.debug_check(None);
         more_timers || more_fanout || more_walks
+    }
+
+    /// Whether all that came in since the last call were heartbeats, and at least one did: what only keeps sessions alive
+    /// may wait for more of its kind. Heartbeats that came together count apart, so other things may be taken for some.
+    pub fn only_beats(&mut self) -> bool {
+        let (pieces, beats) = (std::mem::take(&mut self.pieces), std::mem::take(&mut self.beats));
+        beats > 0 && beats >= pieces
     }
 
     /// When to call [`Shard::turn`] at the latest; a moment that is past says at once. `None`: nothing is timed.

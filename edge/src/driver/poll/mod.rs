@@ -256,6 +256,12 @@ impl Driver for PollDriver {
         }
     }
 
+    fn gather(&mut self, span: Duration) {
+        if self.ready.is_empty() {
+            std::thread::sleep(span);
+        }
+    }
+
     fn deliver<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) -> bool {
         self.note(sink);
         let mut bytes = 0;

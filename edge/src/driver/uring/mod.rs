@@ -1,4 +1,4 @@
-//! Completion by io_uring: the kernel is handed hundreds of sends or receives in one call. Linux 6.0 or later.
+//! Completion by io_uring: the kernel is handed hundreds of sends or receives in one call. Linux 6.1 or later.
 //!
 //! Connections have no descriptors: the driver accepts them into the tables of its rings, and makes another ring when a
 //! table is full. So their number is limited by memory, not by the limit of descriptors.
@@ -290,6 +290,15 @@ impl Driver for UringDriver {
             timeout = Some(Duration::ZERO);
         }
         self.rings.wait(timeout)
+    }
+
+    /// What completes meanwhile the kernel holds back until the next wait, without waking the thread.
+    fn gather(&mut self, span: Duration) {
+        // Armed first, so that it happens meanwhile.
+        self.submit();
+        if !self.rings.has_completions() && self.ready.is_empty() {
+            std::thread::sleep(span);
+        }
     }
 
     fn deliver<S: Sink<Conn = Conn>>(&mut self, sink: &mut S) -> bool {

@@ -171,6 +171,23 @@ fn pings_of_both_kinds_are_answered() {
 }
 
 #[test]
+fn heartbeats_alone_are_told_from_all_else() {
+    let mut rig = Rig::new(ShardConfig::default());
+    let keys = [rig.live(), rig.live()];
+    rig.shard.only_beats();
+    assert!(!rig.shard.only_beats(), "nothing came");
+    for key in keys {
+        rig.receive(key, &text(r#"{"ping":{}}"#));
+    }
+    assert!(rig.shard.only_beats() && !rig.shard.only_beats(), "asked twice");
+    for other in [text(r#"{"typing":{"conv":"c_1","on":true}}"#), text("{}"), control(10, b"")] {
+        rig.receive(keys[0], &text(r#"{"ping":{}}"#));
+        rig.receive(keys[1], &other);
+        assert!(!rig.shard.only_beats(), "{other:?}");
+    }
+}
+
+#[test]
 fn commands_go_up_with_their_user() {
     let mut rig = Rig::new(ShardConfig::default());
     let key = rig.live_protobuf();
