@@ -20,6 +20,7 @@ const PLACES: &[(&str, &str)] = &[
     ("edge/src/driver/poll/hatch.rs", "a thread gets a table of descriptors of its own"),
     ("edge/src/driver/uring/", "what the kernel was told of stays where it is until it is done with it"),
     ("storage/tests/fsync.rs", "cachestat(2) has no safe wrapper"),
+    ("benches/peers/bare/main.rs", "a thread gets a table of descriptors of its own"),
     ("benches/tests/session_memory.rs", "an allocator that counts can be written in no other way"),
     ("router/tests/memory.rs", "an allocator that counts can be written in no other way"),
 ];

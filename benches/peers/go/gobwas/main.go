@@ -3,6 +3,7 @@
 package main
 
 import (
+	"io"
 	"log"
 	"net"
 	"syscall"
@@ -50,10 +51,28 @@ func (p *poller) drop(c *client) {
 	c.Close()
 }
 
+// next reads one message, or a ping, which it answers: nothing that is still to come is waited for.
+func next(c *client) (message []byte, op ws.OpCode, err error) {
+	control := wsutil.ControlFrameHandler(c, ws.StateServerSide)
+	reader := wsutil.Reader{Source: c, State: ws.StateServerSide, CheckUTF8: true, OnIntermediate: control}
+	header, err := reader.NextFrame()
+	if err != nil {
+		return nil, 0, err
+	}
+	if header.OpCode.IsControl() {
+		return nil, header.OpCode, control(header, &reader)
+	}
+	message, err = io.ReadAll(&reader)
+	return message, header.OpCode, err
+}
+
 func (p *poller) read(c *client) {
-	message, op, err := wsutil.ReadClientData(c)
+	message, op, err := next(c)
 	if err != nil {
 		p.drop(c)
+		return
+	}
+	if op.IsControl() {
 		return
 	}
 	if !peer.ToAll(message) {

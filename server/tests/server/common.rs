@@ -1,5 +1,4 @@
 //! A real `roost serve` as a child process, and a client that knows the JSON form only.
-#![allow(dead_code, unreachable_pub, missing_docs)]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +13,10 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 /// How long a test waits for what must come.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The `roost` binary with `args`.
-pub fn roost(args: &[&str]) -> Command {
+pub(crate) fn roost(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roost"));
     command.args(args).env_clear().stdin(Stdio::null());
     // The tests are run once with each driver.
@@ -26,20 +25,20 @@ pub fn roost(args: &[&str]) -> Command {
 }
 
 /// A server in a folder.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub listen: SocketAddr,
-    pub admin: SocketAddr,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
 }
 
 impl Server {
     /// Starts one on free ports with its data in `folder/data`.
-    pub fn start(folder: &Path, flags: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, flags: &[&str]) -> Self {
         Self::start_by(folder, flags, roost)
     }
 
     /// The same with so many descriptors.
-    pub fn start_with_descriptors(folder: &Path, flags: &[&str], descriptors: u32) -> Self {
+    pub(crate) fn start_with_descriptors(folder: &Path, flags: &[&str], descriptors: u32) -> Self {
         Self::start_by(folder, flags, |args| {
             let mut command = Command::new("sh");
             command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$@\""), "sh", env!("CARGO_BIN_EXE_roost")]);
@@ -75,22 +74,29 @@ impl Server {
         Self { child, listen: address("listen"), admin: address("admin") }
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for the end.
-    pub fn ended(mut self) -> ExitStatus {
+    pub(crate) fn ended(mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
 
-    pub fn stop(self, signal: Signal) -> ExitStatus {
+    pub(crate) fn stop(self, signal: Signal) -> ExitStatus {
         self.signal(signal);
         self.ended()
     }
 
     /// Status and body of an HTTP exchange, by hand.
-    pub fn http(&self, address: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub(crate) fn http(
+        &self,
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, String) {
         use std::io::{Read, Write};
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -106,19 +112,19 @@ impl Server {
         (status, answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
     }
 
-    pub fn get(&self, address: SocketAddr, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, address: SocketAddr, path: &str) -> (u16, String) {
         self.http(address, "GET", path, "", "")
     }
 
     /// The sum of the series of a metric whose line has all `parts`.
-    pub fn metric(&self, parts: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, parts: &[&str]) -> f64 {
         let (status, page) = self.get(self.admin, "/metrics");
         assert_eq!(status, 200);
         let lines = page.lines().filter(|line| !line.starts_with('#') && parts.iter().all(|part| line.contains(part)));
         lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 
-    pub fn guest(&self, name: &str) -> Guest {
+    pub(crate) fn guest(&self, name: &str) -> Guest {
         let body = json!({ "name": name }).to_string();
         let (status, answer) = self.http(self.listen, "POST", "/v1/guest", "Content-Type: application/json\r\n", &body);
         assert_eq!(status, 200, "{answer}");
@@ -137,13 +143,13 @@ impl Drop for Server {
 }
 
 #[derive(Clone, Debug)]
-pub struct Guest {
-    pub user: String,
-    pub token: String,
+pub(crate) struct Guest {
+    pub(crate) user: String,
+    pub(crate) token: String,
 }
 
 /// A folder that is gone after the test.
-pub fn folder() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_owned();
     (folder, path)
@@ -151,7 +157,7 @@ pub fn folder() -> (tempfile::TempDir, PathBuf) {
 
 /// Why an exchange did not end well.
 #[derive(Debug)]
-pub enum Failed {
+pub(crate) enum Failed {
     /// The connection is gone: whatever was asked may or may not have happened.
     Gone,
     /// The server said no.
@@ -159,32 +165,32 @@ pub enum Failed {
 }
 
 /// A socket and what arrived on it beside the replies.
-pub struct Client {
+pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     rid: u64,
-    pub pushes: Vec<Value>,
+    pub(crate) pushes: Vec<Value>,
 }
 
 impl Client {
     /// A socket that has not sent CONNECT.
-    pub async fn open(server: SocketAddr) -> Self {
+    pub(crate) async fn open(server: SocketAddr) -> Self {
         let (socket, _) = connect_async(format!("ws://{server}/ws")).await.unwrap();
         Self { socket, rid: 0, pushes: Vec::new() }
     }
 
-    pub async fn connect(server: SocketAddr, guest: &Guest) -> Self {
+    pub(crate) async fn connect(server: SocketAddr, guest: &Guest) -> Self {
         let mut client = Self::open(server).await;
         let connect = json!({ "token": guest.token, "device": "test" });
         client.ask("connect", connect, "welcome").await.unwrap();
         client
     }
 
-    pub async fn say(&mut self, frame: &Value) -> Result<(), Failed> {
+    pub(crate) async fn say(&mut self, frame: &Value) -> Result<(), Failed> {
         self.socket.send(Message::text(frame.to_string())).await.map_err(|_| Failed::Gone)
     }
 
     /// The next frame.
-    pub async fn hear(&mut self) -> Result<Value, Failed> {
+    pub(crate) async fn hear(&mut self) -> Result<Value, Failed> {
         loop {
             let message = tokio::time::timeout(PATIENCE, self.socket.next()).await.expect("the server is silent");
             match message {
@@ -196,7 +202,7 @@ impl Client {
     }
 
     /// Sends a command and waits for its reply; pushes that come before it are kept.
-    pub async fn ask(&mut self, command: &str, body: Value, reply: &str) -> Result<Value, Failed> {
+    pub(crate) async fn ask(&mut self, command: &str, body: Value, reply: &str) -> Result<Value, Failed> {
         self.rid += 1;
         let rid = self.rid;
         self.say(&json!({ "rid": rid, command: body })).await?;
@@ -213,14 +219,14 @@ impl Client {
         }
     }
 
-    pub async fn direct(&mut self, with: &Guest) -> String {
+    pub(crate) async fn direct(&mut self, with: &Guest) -> String {
         let create = json!({ "kind": "direct", "members": [with.user] });
         let made = self.ask("create", create, "conversation").await.unwrap();
         made["conv"].as_str().unwrap().to_owned()
     }
 
     /// Every entry of a conversation.
-    pub async fn history(&mut self, conv: &str) -> Vec<Value> {
+    pub(crate) async fn history(&mut self, conv: &str) -> Vec<Value> {
         let mut entries = Vec::new();
         loop {
             let after = entries.len();

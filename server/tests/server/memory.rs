@@ -1,12 +1,10 @@
 //! A node whose memory runs out: it refuses who comes, and serves who is there.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Client, PATIENCE, Server, folder, roost};
+use crate::common::{Client, PATIENCE, Server, folder, roost};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -1,11 +1,9 @@
 //! `roost store check` and `repair`, as an operator uses them.
 
-mod common;
-
 use std::path::Path;
 use std::process::Output;
 
-use common::{Client, Server, folder, roost};
+use crate::common::{Client, Server, folder, roost};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -1,11 +1,9 @@
 //! `roost doctor` on machines made of files; limits and io_uring are this one's.
 
-mod common;
-
 use std::path::Path;
 use std::process::Output;
 
-use common::{folder, roost};
+use crate::common::{folder, roost};
 use serde_json::Value;
 
 /// A machine of 64 GiB with these sysctls.

@@ -1,12 +1,10 @@
 //! The server is killed under load, again and again: nothing that it acknowledged is lost, nothing is there twice.
 
-mod common;
-
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use common::{Client, Failed, Guest, Server, folder};
+use crate::common::{Client, Failed, Guest, Server, folder};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

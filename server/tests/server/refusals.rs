@@ -1,10 +1,8 @@
 //! A wrong start is refused, with words that say what to do.
 
-mod common;
-
 use std::process::Stdio;
 
-use common::{Server, folder, roost};
+use crate::common::{Server, folder, roost};
 use rustix::process::Signal;
 
 /// Exit code and standard error of a start that must fail.

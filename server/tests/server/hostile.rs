@@ -1,12 +1,10 @@
 //! What strangers may take of a whole server: descriptors, guests.
 
-mod common;
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use common::{Client, Failed, PATIENCE, Server, folder};
+use crate::common::{Client, Failed, PATIENCE, Server, folder};
 use rustix::process::Signal;
 use serde_json::json;
 

@@ -1,8 +1,6 @@
 //! A node's life with real clients: drain, a full disk, health.
 
-mod common;
-
-use common::{Client, Failed, Server, folder};
+use crate::common::{Client, Failed, PATIENCE, Server, folder};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -96,7 +94,7 @@ async fn f34_a_connection_that_served_a_page_is_not_kept_for_an_upgrade_it_canno
     let (_folder, path) = folder();
     let server = Server::start(&path, &[]);
     let mut stream = std::net::TcpStream::connect(server.listen).unwrap();
-    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\n\r\n", server.listen).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -1,0 +1,10 @@
+//! The `roost` program from outside: children, signals, files, and a client that knows the JSON form only.
+
+mod common;
+mod doctor;
+mod hostile;
+mod killed;
+mod life;
+mod memory;
+mod refusals;
+mod store;
