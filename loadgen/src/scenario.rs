@@ -45,6 +45,37 @@ pub enum Protocol {
     Plain,
 }
 
+/// What a server speaks whom clients by the million meet: more than [`Protocol`], as they need less of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dialect {
+    /// Roost: WebSocket with `roost.v1.pb`.
+    Roost,
+    /// A plain WebSocket server at `/`: echoes text, and sends what begins with `!` to everybody. For comparisons.
+    Plain,
+    /// NATS over WebSocket: text lines, a session with CONNECT, no credentials.
+    #[cfg(target_os = "linux")]
+    Nats,
+    /// MQTT 3.1.1 over WebSocket, QoS 0, anonymous.
+    #[cfg(target_os = "linux")]
+    Mqtt,
+    /// Centrifugo's protocol in JSON, without a token.
+    #[cfg(target_os = "linux")]
+    Centrifugo,
+}
+
+impl Dialect {
+    /// The same for clients that do all that a user's client does; `None`: they do not speak it.
+    pub(crate) const fn full(self) -> Option<Protocol> {
+        match self {
+            Self::Roost => Some(Protocol::Roost),
+            Self::Plain => Some(Protocol::Plain),
+            #[cfg(target_os = "linux")]
+            Self::Nats | Self::Mqtt | Self::Centrifugo => None,
+        }
+    }
+}
+
 /// Who talks to whom.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Population {

@@ -238,6 +238,14 @@ fn sessions_that_are_cut_are_lost_and_come_back() {
 }
 
 #[test]
+fn a_server_that_holds_nobody_ends_the_run_and_fails_it() {
+    let Some(run) = held_by(Lie::Leave) else { return };
+    let report = run.checked(MASS_SCHEMA);
+    assert!(FAILED.contains(&run.code), "{}", run.output);
+    assert!(number(report, "/sessions/lost") >= 8, "{report:#}");
+}
+
+#[test]
 fn who_is_told_to_come_later_does_and_is_counted() {
     let Some(run) = held_by(Lie::Busy) else { return };
     let report = well(&run);

@@ -21,6 +21,8 @@ const ROWS_PER_SYNC = 200;
 const QUIET_ENTRIES_MAX = 300;
 /** TYPING is repeated at most this often. */
 const TYPING_EVERY_MS = 3_000;
+/** What the server refused for a passing reason is asked for again after this long. */
+const PAUSE_MS = 2_000;
 
 /**
  * Events:
@@ -65,7 +67,7 @@ export class Client extends Emitter {
       device,
       credentials: { token: (expired) => this.#credentials.token(expired), sync: () => this.#sync },
     });
-    this.people = new People((body) => this.request(body));
+    this.people = new People((body) => this.request(body), (run, ms) => this.#later(run, ms));
     this.people.learn(identity.user, identity.name);
     this.#marks = new Marks(env, (body) => this.#connection.online && (this.#connection.post(body), true));
     this.#reached = new Reached(env, storage, identity.user);
@@ -285,11 +287,16 @@ export class Client extends Emitter {
     } catch (error) {
       if (error instanceof RoostError && !error.outcomeUnknown) {
         this.emit("error", error);
-        if (error.retryable) this.#env.setTimer(() => this.#connection.online && this.#synchronise(), 2_000);
+        if (error.retryable) this.#later(() => this.#synchronise());
       }
     } finally {
       this.#syncing = false;
     }
+  }
+
+  /** @param {() => void} run what is done after a pause, if connected then @param {number} [ms] the least pause */
+  #later(run, ms = 0) {
+    this.#env.setTimer(() => this.#connection.online && run(), Math.max(ms, PAUSE_MS));
   }
 
   // ---- what comes in -------------------------------------------------------------------------------------------------

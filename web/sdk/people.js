@@ -1,5 +1,6 @@
 // Names and presence of the people this client has to do with.
 
+import { RoostError } from "./codes.js";
 import { Emitter } from "./emitter.js";
 
 /** The server's limit of users one session may watch. */
@@ -12,6 +13,7 @@ const LOOKUPS_MAX = 8;
 /** Events: `names` (), `presence` (). */
 export class People extends Emitter {
   #request;
+  #later;
   /** @type {Map<string, string>} */
   #names = new Map();
   /** @type {Map<string, Presence>} */
@@ -24,10 +26,14 @@ export class People extends Emitter {
   #asked = new Set();
   #lookups = 0;
 
-  /** @param {(body: object) => Promise<import("./wire.js").Frame>} request */
-  constructor(request) {
+  /**
+   * @param {(body: object) => Promise<import("./wire.js").Frame>} request
+   * @param {(run: () => void, ms: number) => void} later runs it after a pause of that long at least, if connected then
+   */
+  constructor(request, later) {
     super();
     this.#request = request;
+    this.#later = later;
   }
 
   /**
@@ -90,8 +96,10 @@ export class People extends Emitter {
     try {
       const frame = await this.#request({ watch: { users } });
       this.heard(frame.presence?.users);
-    } catch {
-      // Asked again after the next connect.
+    } catch (error) {
+      // A connection that was lost is followed by one that asks again.
+      const refused = error instanceof RoostError && error.retryable && !error.outcomeUnknown;
+      if (refused) this.#later(() => this.#ask(users), error.retryAfterMs);
     }
   }
 

@@ -42,6 +42,8 @@ use steps::Steps;
         cargo xtask bench --quick   benches and the comparison with the baseline server\n  \
         cargo xtask bench million --out results             a million sessions in one process, for two minutes\n  \
         cargo xtask bench million --connections 50000 --hold 20s\n  \
+        cargo xtask bench peers     Roost beside many other servers, in turns
+  \
         cargo xtask fuzz --for 1m   looks for inputs that break the decoders; needs a nightly compiler\n  \
         cargo xtask autobahn        every rule of WebSocket, checked by the Autobahn test suite
   \
@@ -65,14 +67,20 @@ enum Command {
         parts: Vec<test::Part>,
     },
     /// Criterion benches, then Roost against the baseline server; results go to benches/results
+    #[command(after_help = "EXAMPLES\n  \
+        cargo xtask bench --quick\n  \
+        cargo xtask bench million --connections 50000 --hold 20s\n  \
+        cargo xtask bench peers                                  every server, three rounds: some forty minutes\n  \
+        cargo xtask bench peers --quick --only roost,roost-plain,bare,gorilla\n  \
+        cargo xtask bench peers --also 'uws=/opt/uws/uws'        one more, built elsewhere")]
     Bench {
-        /// criterion, compare; none for both. million: only if it is named
+        /// criterion, compare; none for both. million, peers: only if they are named
         parts: Vec<bench::Part>,
         /// One small round: to see that it works. Its figures are not kept
         #[arg(long)]
         quick: bool,
         #[command(flatten)]
-        million: bench::million::Million,
+        flags: bench::Flags,
     },
     /// Looks for inputs that break the targets of fuzz/
     Fuzz {
@@ -132,7 +140,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Check { parts } => check::run(&mut steps, &parts),
         Command::Test { parts } => test::run(&mut steps, &parts),
-        Command::Bench { parts, quick, million } => bench::run(&mut steps, &parts, quick, &million),
+        Command::Bench { parts, quick, flags } => bench::run(&mut steps, &parts, quick, &flags),
         Command::Fuzz { targets, span, keep } => fuzz::run(&mut steps, &fuzz::Plan { targets: &targets, span, keep }),
         Command::Loom { filter } => loom::run(&mut steps, &filter),
         Command::Autobahn { cases, quick, all: _, keep } => {

@@ -32,6 +32,10 @@ const PYTHON_PACKAGES: &[&str] = &["pytest==9.2.0", "websockets==17.4"];
 pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
     let wanted = |part| parts.is_empty() || parts.contains(&part);
     if wanted(Part::Rust) {
+        // A broker of another hand, which the load generator's clients meet.
+        if let Err(error) = tools::mosquitto(steps) {
+            println!("\nleft out: clients against mosquitto. {error:#}");
+        }
         steps.tests("rust", &mut cargo(["test", "--workspace"]))?;
         // What has connections was tried with the driver that is chosen by itself, io_uring where the kernel allows it.
         let mut again = cargo(["test", "--package", "roost-edge", "--package", "roost-server", "--tests"]);

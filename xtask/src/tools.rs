@@ -78,13 +78,30 @@ pub(crate) fn chromium(steps: &mut Steps) -> anyhow::Result<()> {
     if !found("apt-get") {
         bail!("/usr/bin/chromium is needed for the browser tests: install Chromium with your system's packages");
     }
+    apt(steps, "chromium")
+}
+
+/// Installs a package of the system with apt-get.
+fn apt(steps: &mut Steps, package: &str) -> anyhow::Result<()> {
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(["-qq", "-y", "-o=Dpkg::Use-Pty=0"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    steps.run("chromium: package lists", &mut apt(&["update"]))?;
-    steps.run("chromium", &mut apt(&["install", "--no-install-recommends", "chromium"]))
+    steps.run(&format!("{package}: package lists"), &mut apt(&["update"]))?;
+    steps.run(package, &mut apt(&["install", "--no-install-recommends", package]))
+}
+
+/// A mosquitto, installed if it is missing and apt-get may.
+pub(crate) fn mosquitto(steps: &mut Steps) -> anyhow::Result<PathBuf> {
+    // Debian keeps servers where the path of a user does not lead.
+    let places = ["mosquitto", "/usr/sbin/mosquitto"];
+    // It knows no --version, and says with -h that all is not well.
+    let here = || places.into_iter().find(|place| Command::new(place).arg("-h").output().is_ok()).map(PathBuf::from);
+    if here().is_none() && found("apt-get") {
+        apt(steps, "mosquitto")?;
+    }
+    here().context("there is no mosquitto: apt-get install mosquitto")
 }
 
 /// The packages of web/.

@@ -9,7 +9,7 @@ use roost_wire::{CloseCode, ConvId, Encoding, FrameBody, UserId, pb};
 
 use super::frames;
 use super::link::{Asked, Beat, Link, Stage};
-use super::requests::pause;
+use super::requests::{PAUSE, pause};
 use super::sync::SyncState;
 use super::{Core, Effect, Event, Gone, LinkId};
 use crate::error::{EndReason, RequestError, SendError};
@@ -132,15 +132,43 @@ impl Core {
         }
     }
 
+    /// A new session watches nobody and is subscribed to nothing yet.
     fn resubscribe(&mut self, now: Instant) {
+        self.refused.clear();
+        self.watch_again(now);
+        let channels: Vec<ConvId> = self.channels.keys().cloned().collect();
+        channels.into_iter().for_each(|channel| self.subscribe_again(channel, now));
+    }
+
+    fn watch_again(&mut self, now: Instant) {
         let watched: Vec<String> = self.watched.iter().take(WATCHES_MAX).cloned().collect();
         for users in watched.chunks(USERS_PER_COMMAND_MAX) {
             let _ = self.ask(Asked::Watch, FrameBody::Watch(pb::Watch { users: users.to_vec() }), now);
         }
-        let channels: Vec<ConvId> = self.channels.keys().cloned().collect();
-        for channel in channels {
-            let subscribe = pb::Subscribe { channel: channel.to_string() };
-            let _ = self.ask(Asked::Subscribe(channel), FrameBody::Subscribe(subscribe), now);
+    }
+
+    fn subscribe_again(&mut self, channel: ConvId, now: Instant) {
+        let subscribe = pb::Subscribe { channel: channel.to_string() };
+        let _ = self.ask(Asked::Subscribe(channel), FrameBody::Subscribe(subscribe), now);
+    }
+
+    /// The new session was refused what the app has. Where the reason passes it is asked for again: nobody else would.
+    pub(crate) fn refused_again(&mut self, asked: Asked, error: &pb::Error, now: Instant) {
+        if error.retryable {
+            let wait = pause(error, PAUSE);
+            self.refused.push((now + wait + self.random.up_to(wait / 4), asked));
+        }
+    }
+
+    /// Asks again for what was refused, once its time has come.
+    pub(crate) fn ask_refused(&mut self, now: Instant) {
+        while let Some(place) = self.refused.iter().position(|(at, _)| *at <= now) {
+            match self.refused.swap_remove(place).1 {
+                Asked::Watch => self.watch_again(now),
+                // Unless the app has left it since.
+                Asked::Subscribe(channel) if self.channels.contains_key(&channel) => self.subscribe_again(channel, now),
+                _ => {}
+            }
         }
     }
 

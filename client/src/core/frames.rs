@@ -1,19 +1,16 @@
 //! What the server says, and what follows from it.
 
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use roost_wire::{ConvId, Encoding, ErrorCode, FrameBody, FrameError, Seq, pb};
 
 use super::link::{Asked, Stage};
-use super::requests::{Ticket, pause};
+use super::requests::{PAUSE, Ticket, pause};
 use super::sync::SyncState;
 use super::{Channel, Cmid, Core, Effect, Event, LinkId, Start};
 use crate::error::{RequestError, SendError};
-
-/// How long a command that was refused for a passing reason waits if the server does not say.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// The payload of a message with one frame.
 pub(crate) fn encode(encoding: Encoding, rid: u64, body: FrameBody) -> Bytes {
@@ -87,6 +84,9 @@ impl Core {
             (Asked::Fetch(conv, _), FrameBody::Error(error)) => self.fetch_failed(&conv, &error, now),
             (Asked::Watch, FrameBody::Presence(presence)) => self.event(Event::Presence(presence.users)),
             (Asked::Subscribe(channel), FrameBody::Ok(_)) => drop(self.subscribed(&channel, None, now)),
+            (asked @ (Asked::Watch | Asked::Subscribe(_)), FrameBody::Error(error)) => {
+                self.refused_again(asked, &error, now);
+            }
             (Asked::Head(channel, ticket), answer) => self.stands(&channel, ticket, answer, now),
             // An answer that does not fit: the outcome is unknown.
             (Asked::Send(cmid), _) => self.outbox.retry(&cmid, now + PAUSE, true),

@@ -116,6 +116,9 @@ pub struct Core {
     marks: Marks,
     watched: BTreeSet<String>,
     channels: BTreeMap<ConvId, Channel>,
+    /// Watches and subscriptions that the session was refused for a passing reason, and when they are asked for again.
+    /// At most one for each channel, and one for the watches.
+    refused: Vec<(Instant, Asked)>,
     ended: bool,
     effects: VecDeque<Effect>,
 }
@@ -174,6 +177,7 @@ impl Core {
             marks: Marks::default(),
             watched: BTreeSet::new(),
             channels: BTreeMap::new(),
+            refused: Vec::new(),
             ended: false,
             effects: VecDeque::new(),
         }
@@ -337,6 +341,7 @@ impl Core {
             self.sync.next_wake(),
             self.marks.flush_at(),
             self.order.next_due(self.config.fetches_in_flight_max),
+            self.refused.iter().map(|(at, _)| *at).min(),
         ];
         let when_live = when_live.into_iter().flatten().filter(|_| live);
         beats.chain(when_live).chain(self.requests.next_wake()).chain(self.connecting.deadline()).min()
@@ -367,6 +372,7 @@ impl Core {
         if self.current.is_none() {
             return;
         }
+        self.ask_refused(now);
         if self.sync.state == SyncState::Wanted {
             self.sync.state = SyncState::Asked { again: false };
             let _ = self.ask(Asked::Sync, FrameBody::Sync(pb::Sync { since: self.sync.token.clone(), limit: 0 }), now);

@@ -128,6 +128,9 @@ fn repeatable(body: &FrameBody) -> bool {
     }
 }
 
+/// How long a command that was refused for a passing reason waits if the server does not say.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a refused command waits: what the server says, else a little.
 pub(crate) fn pause(error: &pb::Error, otherwise: Duration) -> Duration {
     if error.retry_after_ms == 0 { otherwise } else { Duration::from_millis(u64::from(error.retry_after_ms)) }

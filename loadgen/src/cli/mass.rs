@@ -8,7 +8,7 @@ use roost_uring::fleet::Fleet;
 use super::args::{Broadcast, Common, body, rate, span};
 use crate::mass::CLIENT_BYTES_MAX;
 use crate::mass::plan::{self, Drop, Plan};
-use crate::scenario::Protocol;
+use crate::scenario::Dialect;
 use crate::threshold::Threshold;
 
 /// Connections above which `broadcast` takes these clients.
@@ -28,9 +28,9 @@ pub(super) struct Mass {
     /// How often each client sends a heartbeat, unless the server wants it more often
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = span)]
     heartbeat: Duration,
-    /// What the target speaks; plain: the upgrade is all
+    /// What the target speaks; plain: the upgrade is all; of nats, mqtt and centrifugo: a session without credentials
     #[arg(long, value_name = "WHAT", default_value = "roost")]
-    protocol: Protocol,
+    protocol: Dialect,
     /// Upgrade, and no more: a server of our own is met at /echo
     #[arg(long)]
     no_connect: bool,
@@ -135,7 +135,7 @@ impl Echo {
     pub(super) fn planned(self) -> Planned {
         let Self { hold, bytes, mut mass } = self;
         // There is nothing that a Roost session would send back.
-        mass.no_connect = true;
+        mass.no_connect |= mass.protocol == Dialect::Roost;
         let mut planned = mass.planned("echo");
         planned.plan.echo = Some(plan::Echo { hold, body_bytes: bytes });
         planned.plan.thresholds.extend(Threshold::all(&["echo.unanswered==0"]));
@@ -144,9 +144,12 @@ impl Echo {
 }
 
 impl Broadcast {
-    /// Whether it is for these clients: it was asked for, or there are many and the system lets them be.
+    /// Whether it is for these clients: it was asked for, only they speak it, or there are many and the system lets them
+    /// be.
     pub(super) fn is_mass(&self) -> bool {
-        self.mass || (self.connections > BROADCAST_MASS_ABOVE && Fleet::new(1).is_ok())
+        self.mass
+            || self.protocol.full().is_none()
+            || (self.connections > BROADCAST_MASS_ABOVE && Fleet::new(1).is_ok())
     }
 
     pub(super) fn planned_mass(self) -> Planned {
@@ -173,7 +176,7 @@ impl Plan {
 impl Mass {
     fn planned(self, name: &'static str) -> Planned {
         let Self { connections, rate, heartbeat, protocol, no_connect, common } = self;
-        let protocol = if no_connect { Protocol::Plain } else { protocol };
+        let protocol = if no_connect { Dialect::Plain } else { protocol };
         let mut thresholds =
             Threshold::all(&["sessions.failed==0", "sessions.lost==0", "heartbeats.unanswered==0", "errors==0"]);
         if connections >= BYTES_TOLD_FROM {

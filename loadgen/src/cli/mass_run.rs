@@ -14,7 +14,7 @@ use crate::interrupt::Interrupt;
 use crate::mass::report;
 use crate::mass::run::{self as mass, Job};
 use crate::progress::Progress;
-use crate::scenario::Protocol;
+use crate::scenario::Dialect;
 use crate::server::{NO_LIMITS, OwnServer};
 
 /// Where a server of our own sends back what it gets.
@@ -37,19 +37,19 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
             progress.phase("starting a server");
             let heartbeat = format!("{}ms", plan.heartbeat.as_millis());
             let usual = [NO_LIMITS, &["--heartbeat", &heartbeat]].concat();
-            let echo = (plan.protocol == Protocol::Plain).then_some("--bench-paths");
+            let echo = (plan.protocol == Dialect::Plain).then_some("--bench-paths");
             let given: Vec<&str> = echo.into_iter().chain(common.settings()).collect();
             Some(OwnServer::start(&common.out, &usual, &given)?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
     let mut target = target(common, server.as_ref())?;
-    if server.is_some() && plan.protocol == Protocol::Plain {
+    if server.is_some() && plan.protocol == Dialect::Plain {
         target.path = ECHO_PATH.into();
     }
     let facts = own_facts(common, server.as_ref(), &target);
     let threads = common.threads.unwrap_or(1).min(plan.connections);
-    let secret = key_of(common, server.as_ref())?.filter(|_| plan.protocol == Protocol::Roost);
+    let secret = key_of(common, server.as_ref())?.filter(|_| plan.protocol == Dialect::Roost);
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_millis();
     let job = Job {
         plan: plan.clone(),
@@ -78,10 +78,16 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
 /// Refuses what cannot work, before anything is started.
 fn check(planned: &Planned) -> Result<(), Failed> {
     let Planned { plan, common } = planned;
-    if plan.protocol == Protocol::Plain && common.token_key.is_some() {
-        return Err(refuse("a plain protocol knows no tokens: leave out --token-key".into()));
+    if plan.protocol != Dialect::Roost && common.token_key.is_some() {
+        return Err(refuse("only roost knows these tokens: leave out --token-key".into()));
     }
-    if plan.protocol == Protocol::Plain && common.target.is_none() && plan.broadcast.is_some() {
+    if plan.protocol != Dialect::Plain && plan.echo.is_some() {
+        return Err(refuse("only a plain server sends back what it gets: leave out --protocol".into()));
+    }
+    if plan.protocol.full().is_none() && common.target.is_none() {
+        return Err(refuse("the server started here speaks roost: another --protocol needs a --target".into()));
+    }
+    if plan.protocol == Dialect::Plain && common.target.is_none() && plan.broadcast.is_some() {
         return Err(refuse("a plain broadcast needs a --target: the server started here speaks roost".into()));
     }
     if plan.drain && common.target.is_some() && common.server_pid.is_none() {

@@ -67,9 +67,22 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
+/// In hundredths of a second, or whatever a tick is here.
 fn cpu(pid: u32) -> Option<u64> {
     let ticks = ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-    Some(ticks * 1_000_000_000 / rustix::param::clock_ticks_per_second())
+    Some(ticks * tick_ns())
+}
+
+/// CPU time of the threads of a process that live now, in nanoseconds. `None` where the kernel does not tell it.
+pub(crate) fn threads_cpu_ns(pid: u32) -> Option<u64> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let each = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok());
+    each.map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+/// The unit in which the kernel tells the CPU time of a whole process.
+pub(crate) fn tick_ns() -> u64 {
+    1_000_000_000 / rustix::param::clock_ticks_per_second()
 }
 
 /// User and system time of /proc/PID/stat. The name of the process may hold blanks and brackets.

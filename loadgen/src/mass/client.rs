@@ -13,7 +13,7 @@ pub(crate) enum Phase {
     Connecting,
     /// It asked for WebSocket.
     Upgrading,
-    /// It sent CONNECT.
+    /// It asked to enter.
     Entering,
     /// It is a session; where the protocol is plain, a WebSocket.
     Live,
@@ -69,12 +69,14 @@ impl Client {
 
     /// A heartbeat awaits its answer.
     pub(super) const AWAITS_PONG: u8 = 1;
-    /// It asked for the channel, and the server said OK.
+    /// It asked for the channel, and the server confirmed it if it confirms anything.
     pub(super) const SUBSCRIBED: u8 = 1 << 1;
     /// Something was left out by pushes.
     pub(super) const MISSED: u8 = 1 << 2;
     /// An echo is awaited.
     pub(super) const AWAITS_ECHO: u8 = 1 << 3;
+    /// The next sign of life confirms what was asked for, where a dialect has no other answer.
+    pub(super) const CONFIRMS: u8 = 1 << 4;
 
     pub(super) fn new() -> Self {
         Self {

@@ -75,8 +75,8 @@ pub(crate) struct Crowd {
     pub(super) clients: Box<[Client]>,
     /// Number of the first one in the whole run.
     first: u32,
-    /// Answers to an upgrade that are half received.
-    pub(super) heads: HashMap<u32, Vec<u8>>,
+    /// What is half received: answers to an upgrade, and packets that messages of WebSocket cut.
+    pub(super) halves: HashMap<u32, Vec<u8>>,
     live: u32,
     opening: u32,
     closing: u32,
@@ -86,7 +86,7 @@ impl Crowd {
     /// `count` clients from number `first` on, none of them connected.
     pub(crate) fn new(first: u32, count: u32) -> Self {
         let clients = (0..count).map(|_| Client::new()).collect();
-        Self { clients, first, heads: HashMap::new(), live: 0, opening: 0, closing: 0 }
+        Self { clients, first, halves: HashMap::new(), live: 0, opening: 0, closing: 0 }
     }
 
     /// How many there are.
@@ -141,8 +141,8 @@ impl Crowd {
     /// Memory of the array and of what is half received, in bytes.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {
-        let heads: usize = self.heads.values().map(Vec::capacity).sum();
-        size_of_val(&*self.clients) + heads + self.heads.capacity() * size_of::<(u32, Vec<u8>)>()
+        let halves: usize = self.halves.values().map(Vec::capacity).sum();
+        size_of_val(&*self.clients) + halves + self.halves.capacity() * size_of::<(u32, Vec<u8>)>()
     }
 
     /// It begins to connect; it was meant to at `intended_ns`.
@@ -167,6 +167,11 @@ impl Crowd {
         voice.upgrade(number, client.opening, out)
     }
 
+    /// It asks to be a session.
+    pub(super) fn enters(&mut self, at: u32) {
+        self.clients[at as usize].phase = Phase::Entering;
+    }
+
     /// It is a session from now on.
     pub(super) fn goes_live(&mut self, at: u32) {
         let client = &mut self.clients[at as usize];
@@ -183,7 +188,7 @@ impl Crowd {
         let was = std::mem::replace(&mut client.phase, Phase::Closing);
         client.decoder = decoder();
         client.flags = 0;
-        self.heads.remove(&at);
+        self.halves.remove(&at);
         match was {
             Phase::Gone => client.phase = Phase::Gone,
             Phase::Closing => {}
@@ -241,10 +246,7 @@ impl Crowd {
         }
         client.seq = if from_the_start { 0 } else { Client::ANY_SEQ };
         client.set(Client::MISSED, false);
-        match voice.protocol {
-            crate::scenario::Protocol::Roost => voice.subscribe(out),
-            crate::scenario::Protocol::Plain => client.set(Client::SUBSCRIBED, true),
-        }
+        voice.speech.subscribe(at, self, voice, out);
         true
     }
 
@@ -252,7 +254,7 @@ impl Crowd {
     pub(crate) fn publish(&self, at: u32, stamp: Stamp, voice: &mut Voice, out: &mut BytesMut) -> bool {
         let live = self.phase(at) == Phase::Live;
         if live {
-            voice.publish(stamp, out);
+            voice.speech.publish(stamp, voice, out);
         }
         live
     }

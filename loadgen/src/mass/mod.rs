@@ -1,7 +1,7 @@
 //! Lean clients by the million: on io_uring, without descriptors, a few dozen bytes of memory each.
 //!
 //! - `client`, `crowd`: what there is to know of each client, and what it may do; `voice`: what it says, `hear`: what
-//!   received bytes mean; `token`: tokens, made cheaply; no I/O in all of these;
+//!   received bytes mean; `dialect`: both for each protocol there is; `token`: tokens, made cheaply; no I/O in all of these;
 //! - `arrivals`, `round`: who begins when, whose heartbeat is due; pure;
 //! - `source`: addresses to connect from; `worker`: one thread, its sockets (`roost_uring::fleet`) and its loop;
 //! - `order`, `tally`: what threads are asked and what they measured; `plan`: a run as data; `run`: the main thread;
@@ -18,6 +18,7 @@
 mod arrivals;
 mod client;
 mod crowd;
+mod dialect;
 mod hear;
 mod look;
 mod order;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::scenario::Protocol;
+use crate::scenario::Dialect;
 use crate::threshold::Threshold;
 
 /// Who connects, what is done with them, and what counts as well. What is `None` is not done; the rest is done in the
@@ -14,7 +14,7 @@ pub(crate) struct Plan {
     /// For the report.
     pub(crate) name: &'static str,
     /// What the server speaks. `plain`: the upgrade is all.
-    pub(crate) protocol: Protocol,
+    pub(crate) protocol: Dialect,
     pub(crate) connections: u32,
     /// Connections begun per second.
     pub(crate) connects_per_second: f64,

@@ -17,7 +17,6 @@ use crate::driver::Target;
 use crate::engine::RunError;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
-use crate::scenario::Protocol;
 
 /// How long to wait for the first sign of a server.
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
@@ -235,10 +234,7 @@ impl<'a> Run<'a> {
     }
 
     fn broadcast(&mut self, broadcast: Broadcast) -> Result<(), Stopped> {
-        let channel = match self.plan.protocol {
-            Protocol::Roost => format!("mass-{:016x}", self.run),
-            Protocol::Plain => String::new(),
-        };
+        let channel = format!("mass-{:016x}", self.run);
         let per_second = self.plan.connects_per_second / self.orders.len() as f64;
         let took = Duration::from_secs_f64(f64::from(self.plan.connections) / self.plan.connects_per_second);
         self.measure(What::Subscribe, move |run| Order::Subscribe {

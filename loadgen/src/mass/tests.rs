@@ -13,32 +13,32 @@ use super::hear::Ears;
 use super::token::Minter;
 use super::voice::{Entry, Voice};
 use crate::client::{Stamp, body};
-use crate::scenario::Protocol;
+use crate::scenario::Dialect;
 
 const SECRET: [u8; 32] = [7; 32];
 const NOW_MS: u64 = 1_790_000_000_000;
-const BODY_BYTES: usize = 128;
-const CHANNEL: &str = "mass-1";
+pub(super) const BODY_BYTES: usize = 128;
+pub(super) const CHANNEL: &str = "mass-1";
 
 /// One client and what it says and hears.
-struct One {
-    crowd: Crowd,
-    voice: Voice,
-    out: BytesMut,
+pub(super) struct One {
+    pub(super) crowd: Crowd,
+    pub(super) voice: Voice,
+    pub(super) out: BytesMut,
     heard: Vec<Heard>,
 }
 
 impl One {
-    fn new(protocol: Protocol) -> Self {
+    pub(super) fn new(dialect: Dialect) -> Self {
         let entry = Entry::Tokens(Box::new(Minter::new(&SECRET, 1, NOW_MS, 60)));
-        let mut voice = Voice::new(protocol, "/ws".into(), "here".into(), entry, 3);
+        let mut voice = Voice::new(dialect, "/ws".into(), "here".into(), entry, 3);
         voice.body_bytes = BODY_BYTES;
         voice.channel = CHANNEL.into();
         Self { crowd: Crowd::new(0, 1), voice, out: BytesMut::new(), heard: Vec::new() }
     }
 
     /// Takes bytes of the server, cut where it is told; gives back what it heard.
-    fn hear(&mut self, bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Heard> {
+    pub(super) fn hear(&mut self, bytes: &[u8], cuts: &[prop::sample::Index]) -> Vec<Heard> {
         let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         at.extend([0, bytes.len()]);
         at.sort_unstable();
@@ -50,7 +50,7 @@ impl One {
     }
 
     /// Asks for the upgrade; gives back the answer that fits.
-    fn asks(&mut self) -> BytesMut {
+    pub(super) fn asks(&mut self) -> BytesMut {
         self.crowd.opens(0, 0);
         self.crowd.connected(0, &self.voice, &mut self.out).unwrap();
         let head = self.out.split();
@@ -62,14 +62,25 @@ impl One {
         answer
     }
 
-    /// What it said, as frames.
-    fn said(&mut self) -> Vec<pb::Frame> {
+    /// What it said, as messages of WebSocket.
+    pub(super) fn messages(&mut self) -> Vec<(MessageKind, Vec<u8>)> {
         let mut bytes = self.out.split();
         let mut decoder = ws::Decoder::new(Side::Server, 1 << 20);
-        let (mut at, mut frames) = (0, Vec::new());
+        let (mut at, mut messages) = (0, Vec::new());
         while let Some(event) = decoder.next(&mut bytes, &mut at).unwrap() {
-            let ws::Event::Message { kind: MessageKind::Binary, mut payload } = event else { panic!("{event:?}") };
-            while let Some(frame) = Encoding::Protobuf.decode(&mut payload).unwrap() {
+            let ws::Event::Message { kind, payload } = event else { panic!("{event:?}") };
+            messages.push((kind, payload.to_vec()));
+        }
+        messages
+    }
+
+    /// What it said, as frames.
+    fn said(&mut self) -> Vec<pb::Frame> {
+        let mut frames = Vec::new();
+        for (kind, payload) in self.messages() {
+            assert_eq!(kind, MessageKind::Binary);
+            let mut rest = &payload[..];
+            while let Some(frame) = Encoding::Protobuf.decode(&mut rest).unwrap() {
                 frames.push(frame);
             }
         }
@@ -77,7 +88,7 @@ impl One {
     }
 
     fn live() -> Self {
-        let mut one = Self::new(Protocol::Roost);
+        let mut one = Self::new(Dialect::Roost);
         let answer = one.asks();
         one.hear(&answer, &[]);
         one.said();
@@ -123,7 +134,7 @@ fn pushed(seq: u64) -> Vec<u8> {
     entry(CHANNEL, seq, seq as u32 - 1, |text| text)
 }
 
-fn heard(arrival: Arrival, serial: u32) -> Heard {
+pub(super) fn heard(arrival: Arrival, serial: u32) -> Heard {
     Heard::Pushed { stamp: Stamp { sender: 0, serial, intended_ns: 5 }, arrival }
 }
 
@@ -146,7 +157,7 @@ fn a_million_clients_fit_their_memory_and_an_idle_one_owns_nothing_else() {
 
 #[test]
 fn it_enters_with_a_token_that_the_server_accepts() {
-    let mut one = One::new(Protocol::Roost);
+    let mut one = One::new(Dialect::Roost);
     let answer = one.asks();
     assert_eq!(one.hear(&answer, &[]), [Heard::Upgraded]);
     let said = one.said();
@@ -159,7 +170,7 @@ fn it_enters_with_a_token_that_the_server_accepts() {
 
 #[test]
 fn an_answer_that_was_cut_off_is_forgotten_and_the_next_connection_has_another_key() {
-    let mut one = One::new(Protocol::Roost);
+    let mut one = One::new(Dialect::Roost);
     let first = one.asks();
     assert_eq!(one.hear(&first[..40], &[]), []);
     assert!(one.crowd.heap_bytes() > Crowd::new(0, 1).heap_bytes(), "half of it is kept");
@@ -167,7 +178,7 @@ fn an_answer_that_was_cut_off_is_forgotten_and_the_next_connection_has_another_k
     one.crowd.gone(0);
     let second = one.asks();
     assert_eq!(one.hear(&second, &[]), [Heard::Upgraded]);
-    let mut late = One::new(Protocol::Roost);
+    let mut late = One::new(Dialect::Roost);
     late.crowd.opens(0, 0);
     late.crowd.closes(0);
     late.crowd.gone(0);
@@ -219,11 +230,11 @@ fn refusals_say_when_to_come_back_and_ends_say_why() {
         (handshake::refusal_for_now(503, 7, "full"), Heard::TurnedAway { status: 503, retry_after_s: Some(7) }),
         (handshake::refusal(403, "no"), Heard::TurnedAway { status: 403, retry_after_s: None }),
     ] {
-        let mut one = One::new(Protocol::Roost);
+        let mut one = One::new(Dialect::Roost);
         one.asks();
         assert_eq!(one.hear(&answer, &[]), [want]);
     }
-    let mut one = One::new(Protocol::Roost);
+    let mut one = One::new(Dialect::Roost);
     one.asks();
     let mut wrong = BytesMut::new();
     handshake::write_accept("AAAAAAAAAAAAAAAAAAAAAA==", Some("roost.v1.pb"), &mut wrong);
@@ -251,7 +262,7 @@ fn refusals_say_when_to_come_back_and_ends_say_why() {
 
 #[test]
 fn a_plain_server_echoes_and_tells_everybody() {
-    let mut one = One::new(Protocol::Plain);
+    let mut one = One::new(Dialect::Plain);
     let answer = one.asks();
     assert_eq!(one.hear(&answer, &[]), [Heard::Upgraded, Heard::Live { heartbeat_ms: 0 }]);
     assert!(one.crowd.say(0, 9, &mut one.voice, &mut one.out));
@@ -280,7 +291,7 @@ proptest! {
     fn however_bytes_are_cut_the_same_is_heard(
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40), pushes in 1..6u64,
     ) {
-        let mut one = One::new(Protocol::Roost);
+        let mut one = One::new(Dialect::Roost);
         let mut bytes = one.asks().to_vec();
         bytes.extend(welcome());
         let live = [Heard::Upgraded, Heard::Other, Heard::Live { heartbeat_ms: 25_000 }];
@@ -294,7 +305,7 @@ proptest! {
 
     #[test]
     fn no_bytes_of_a_server_panic(head: bool, plain: bool, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let protocol = if plain { Protocol::Plain } else { Protocol::Roost };
+        let protocol = if plain { Dialect::Plain } else { Dialect::Roost };
         let mut one = One::new(protocol);
         let answer = one.asks();
         if !head {

@@ -4,16 +4,15 @@ use bytes::{BufMut as _, BytesMut};
 use roost_wire::ws::{self, MessageKind, handshake};
 use roost_wire::{Encoding, FrameBody, pb};
 
+use super::dialect::{Heartbeat, Speech, speech};
 use super::token::Minter;
 use crate::client::body::{self, Stamp};
-use crate::scenario::Protocol;
+use crate::scenario::Dialect;
 
 /// `rid` of CONNECT and of SUBSCRIBE; those of PUBLISH follow.
 pub(super) const CONNECT_RID: u64 = 1;
 pub(super) const SUBSCRIBE_RID: u64 = 2;
 pub(super) const PUBLISH_RID: u64 = 3;
-/// A PING without `rid`, with its length before it: it needs no encoder.
-const PING_FRAME: &[u8] = b"\x02\x72\x00";
 
 /// How clients enter.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(crate) enum Entry {
 /// What all clients of a thread speak with.
 #[derive(Debug)]
 pub(crate) struct Voice {
-    pub(crate) protocol: Protocol,
+    pub(super) speech: &'static dyn Speech,
     /// Of the server: path and `Host` field of the upgrade.
     pub(crate) path: String,
     pub(crate) host: String,
@@ -46,9 +45,9 @@ pub(crate) struct Voice {
 }
 
 impl Voice {
-    pub(crate) fn new(protocol: Protocol, path: String, host: String, entry: Entry, seed: u64) -> Self {
+    pub(crate) fn new(dialect: Dialect, path: String, host: String, entry: Entry, seed: u64) -> Self {
         Self {
-            protocol,
+            speech: speech(dialect),
             path,
             host,
             entry,
@@ -73,70 +72,25 @@ impl Voice {
     /// # Errors
     /// What is wrong with the path or the host.
     pub(crate) fn upgrade(&self, client: u32, opening: u8, out: &mut BytesMut) -> Result<(), handshake::HeadError> {
-        let protocol = match self.protocol {
-            Protocol::Roost => Some(Encoding::Protobuf.subprotocol()),
-            Protocol::Plain => None,
-        };
+        let protocol = self.speech.subprotocol();
         handshake::write_request(&self.path, &self.host, &self.key(client, opening), protocol, None, None, out)
-    }
-
-    /// CONNECT.
-    pub(super) fn connect(&mut self, client: u32, out: &mut BytesMut) {
-        let mut connect = pb::Connect { device: "load".into(), ..pb::Connect::default() };
-        match &self.entry {
-            Entry::Tokens(minter) => connect.token = minter.mint(client),
-            Entry::Guests => connect.guest = format!("Load {client}"),
-        }
-        self.command(CONNECT_RID, FrameBody::Connect(connect), out);
-    }
-
-    /// SUBSCRIBE to the channel.
-    pub(super) fn subscribe(&mut self, out: &mut BytesMut) {
-        let channel = self.channel.clone();
-        self.command(SUBSCRIBE_RID, FrameBody::Subscribe(pb::Subscribe { channel }), out);
     }
 
     /// A sign of life that is answered.
     pub(super) fn ping(&mut self, out: &mut BytesMut) {
         let mask = self.mask();
-        match self.protocol {
-            Protocol::Roost => ws::write_client_message(MessageKind::Binary, PING_FRAME, mask, out),
-            Protocol::Plain => ws::write_ping(b"", Some(mask), out),
-        }
-    }
-
-    /// A message to everybody.
-    pub(super) fn publish(&mut self, stamp: Stamp, out: &mut BytesMut) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
-        match self.protocol {
-            Protocol::Roost => {
-                body::write(stamp, self.body_bytes, &mut text);
-                let publish = pb::Publish {
-                    channel: self.channel.clone(),
-                    body: Some(pb::Body { text, event: None }),
-                    cmid: uuid::Uuid::now_v7().to_string(),
-                    attempt: 0,
-                    seen: None,
-                };
-                self.command(PUBLISH_RID + u64::from(stamp.serial), FrameBody::Publish(publish), out);
-            }
-            Protocol::Plain => {
-                text.push('!');
-                body::write(stamp, self.body_bytes, &mut text);
-                ws::write_client_message(MessageKind::Text, text.as_bytes(), self.mask(), out);
-                self.text = text;
-            }
+        match self.speech.heartbeat() {
+            Heartbeat::Message(kind, payload) => ws::write_client_message(kind, payload, mask, out),
+            Heartbeat::Ping => ws::write_ping(b"", Some(mask), out),
         }
     }
 
     /// A text that a plain server sends back.
     pub(super) fn say(&mut self, stamp: Stamp, out: &mut BytesMut) {
-        let mut text = std::mem::take(&mut self.text);
-        text.clear();
+        let mut text = self.sheet();
         body::write(stamp, self.body_bytes, &mut text);
         ws::write_client_message(MessageKind::Text, text.as_bytes(), self.mask(), out);
-        self.text = text;
+        self.put_back(text);
     }
 
     /// An answer to a ping of the server.
@@ -151,7 +105,8 @@ impl Voice {
         ws::write_close(1000, "", Some(mask), out);
     }
 
-    fn command(&mut self, rid: u64, body: FrameBody, out: &mut BytesMut) {
+    /// Writes a command of Roost.
+    pub(super) fn command(&mut self, rid: u64, body: FrameBody, out: &mut BytesMut) {
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
         Encoding::Protobuf.encode(&pb::Frame { rid, body: Some(body) }, &mut payload);
@@ -161,7 +116,20 @@ impl Voice {
         self.payload = payload;
     }
 
-    fn mask(&mut self) -> [u8; 4] {
+    /// An empty text to write into, which is to be [put back](Self::put_back).
+    pub(super) fn sheet(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        text
+    }
+
+    /// Keeps the memory of a text for the next one.
+    pub(super) fn put_back(&mut self, text: String) {
+        self.text = text;
+    }
+
+    /// The mask of a frame.
+    pub(super) fn mask(&mut self) -> [u8; 4] {
         self.drawn += 1;
         (mixed(self.seed.wrapping_add(self.drawn)) as u32).to_ne_bytes()
     }
@@ -187,15 +155,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ping_is_what_the_encoder_writes() {
-        let mut ping = BytesMut::new();
-        Encoding::Protobuf.encode(&pb::Frame { rid: 0, body: Some(FrameBody::Ping(pb::Ping {})) }, &mut ping);
-        assert_eq!(&ping[..], PING_FRAME);
-    }
-
-    #[test]
     fn keys_differ_between_clients_and_openings_and_are_made_again() {
-        let voice = Voice::new(Protocol::Plain, "/".into(), "h".into(), Entry::Guests, 7);
+        let voice = Voice::new(Dialect::Plain, "/".into(), "h".into(), Entry::Guests, 7);
         let keys = [(0, 0), (0, 1), (1, 0), (1, 1), (256, 0)].map(|(client, opening)| voice.key(client, opening));
         for (at, key) in keys.iter().enumerate() {
             assert!(!keys[..at].contains(key));

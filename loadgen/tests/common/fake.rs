@@ -32,6 +32,8 @@ pub enum Lie {
     Cut,
     /// Answers no heartbeat.
     NoPong,
+    /// Closes whatever became a session.
+    Leave,
     /// Tells every second who comes to come back in a second.
     Busy,
 }
@@ -107,6 +109,10 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>, lie: Lie) -> Option<()> {
                 if let Some(body) = state.answer(frame.body.unwrap(), &mut user, &stream, lie) {
                     let message = Encoding::Protobuf.server_message(&Frame { rid: frame.rid, body: Some(body) });
                     stream.write_all(&message).ok()?;
+                }
+                if lie == Lie::Leave {
+                    stream.shutdown(Shutdown::Both).ok()?;
+                    return None;
                 }
                 state.push(lie);
             }

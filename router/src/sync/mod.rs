@@ -117,16 +117,19 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         told: &[(ConvId, Seq)],
     ) -> Result<bool, pb::Error> {
         let (mut changed, heads) = self.heads(user, next.heads).await?;
-        let mut more = false;
         // What was told is told again if its head has moved since it was read.
         changed.retain(|meta| !told.iter().any(|(conv, head)| *conv == meta.conv && *head >= meta.head));
         changed.sort_unstable_by_key(|meta| meta.changed);
         for meta in changed {
             let users = std::slice::from_ref(user);
             let row = self.read(self.store.rows(&meta.conv, users)).await?.into_iter().next().flatten();
-            // A row that moved with the head, or after it, was told as a row; if that was after the page, the next SYNC does.
-            more |= row.as_ref().is_some_and(|row| row.changed > next.rows);
-            let Some(row) = row.filter(|row| row.changed < meta.changed && row.role.is_some()) else { continue };
+            let Some(row) = row else { continue };
+            // A row that moved with the head, or after it, was told as a row; if that was behind the page, it is told
+            // here, and once more by the next SYNC: nobody may ask for that one soon.
+            let behind_page = row.changed > next.rows;
+            if !behind_page && (row.changed >= meta.changed || row.role.is_none()) {
+                continue;
+            }
             let stamp = meta.changed;
             let Some(row) = self.rows_for(user, vec![row]).await?.into_iter().next().flatten() else { continue };
             if !rows.fits(&row) {
@@ -136,7 +139,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             next.heads = next.heads.max(stamp.min(heads));
         }
         next.heads = next.heads.max(heads);
-        Ok(more)
+        Ok(false)
     }
 
     /// The user's groups that changed after `since`, and the stamp up to which that is certain: `since` if groups

@@ -100,33 +100,43 @@ async fn f18_what_moves_after_its_row_was_read_is_told_by_that_or_the_next_sync(
     assert_eq!(one.rows.iter().chain(&two.rows).map(|row| row.head).max(), Some(2), "{one:?} {two:?}");
 }
 
-/// A row that changed behind its page is not in that page. Nor is it told because of its group's head, which the token
-/// passes: so there is more, or nobody would ask for it.
+/// A row that changes behind its page is not in that page, nor does its group stand out by a head that moved after it:
+/// what was written there before must not wait until somebody asks again.
 #[tokio::test(start_paused = true)]
-async fn f18_a_row_that_changes_behind_its_page_is_asked_for_again() {
-    for own in [pb::Row { head: 2, read: 2, ..pb::Row::default() }, pb::Row { head: 1, read: 1, ..pb::Row::default() }]
-    {
+async fn f18_a_row_that_changes_behind_its_page_is_told_all_the_same() {
+    for (own, groups_move) in [("a message", false), ("a mark", false), ("a mark", true)] {
         let config = RouterConfig { index_threshold: 1, ..RouterConfig::default() };
         let house: House<GatedStore> = House::over(Arc::new(GatedStore::default()), config);
         let [ada, bob] = [house.enter("ada").await, house.enter("bob").await];
         let other = house.enter_on("bob", "laptop", "").await;
-        let conv = house.group(&ada, &["bob"]).await;
+        let mut groups = [house.group(&ada, &["bob"]).await, house.group(&ada, &["bob"]).await];
+        groups.sort_unstable();
+        let [busy, conv] = groups;
         let since = house.sync(&bob, "", 0).await.sync;
         house.send(&ada, &conv, "0", "x").await;
         let held = house.store.hold(Op::Index);
-        let rid = house.command(&bob, FrameBody::Sync(pb::Sync { since, limit: 0 }));
+        let rid = house.command(&bob, FrameBody::Sync(pb::Sync { since: since.clone(), limit: 0 }));
         held.read.await.unwrap();
-        if own.head == 2 {
-            house.send(&other, &conv, "1", "x").await;
-        } else {
-            house.ask(&other, FrameBody::Read(pb::Read { conv: conv.clone(), seq: 1 })).await.unwrap();
+        match own {
+            "a message" => drop(house.send(&other, &conv, "1", "x").await),
+            _ => drop(house.ask(&other, FrameBody::Read(pb::Read { conv: conv.clone(), seq: 1 })).await.unwrap()),
         }
+        let heads = groups_move.then(|| house.store.hold(Op::Metas));
         held.go.send(()).unwrap();
+        if let Some(held) = heads {
+            // Read before that and after it: how far the heads are known is not certain, and the token stays.
+            held.read.await.unwrap();
+            house.send(&ada, &busy, "0", "x").await;
+            held.go.send(()).unwrap();
+        }
         let Ok(FrameBody::Changed(one)) = house.reply(&bob, rid).await else { panic!() };
-        assert!(one.more, "nothing else tells the client to ask on: {one:?}");
+        let (head, read) = if own == "a message" { (2, 2) } else { (1, 1) };
+        let told: Vec<_> = one.rows.iter().map(|row| (row.conv.as_str(), row.head, row.read)).collect();
+        assert_eq!(told, [(conv.as_str(), head, read)], "{own}, {groups_move}");
+        assert_eq!(one.sync == since, groups_move, "{own}");
         let two = house.sync(&bob, &one.sync, 0).await;
-        let told: Vec<_> = two.rows.iter().map(|row| (row.conv.as_str(), row.head, row.read)).collect();
-        assert_eq!((told, two.more), (vec![(conv.as_str(), own.head, own.read)], false));
+        let three = house.sync(&bob, &two.sync, 0).await;
+        assert_eq!((three.rows.len(), three.more), (0, false), "{own}, {groups_move}: it comes to an end");
     }
 }
 

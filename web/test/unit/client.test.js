@@ -210,6 +210,20 @@ test("watched_people_are_watched_again_by_a_new_session", async () => {
   assert.deepEqual(env.socket.take("watch").watch, { users: ["u_bob"] });
 });
 
+test("a_watch_refused_for_a_passing_reason_is_asked_for_again", async () => {
+  const { env, client } = await started();
+  client.people.watch(["u_bob"]);
+  const error = { code: 503, message: "server is busy", retryable: true, retry_after_ms: 5_000 };
+  await env.socket.says({ rid: env.socket.take("watch").rid, error });
+  await env.pass(4_999);
+  assert.equal(env.socket.has("watch"), false, "not before the server said");
+  await env.pass(1);
+  const watch = env.socket.take("watch");
+  await env.socket.says({ rid: watch.rid, error: { code: 404, message: "too many watches or subscriptions" } });
+  await env.pass(20_000);
+  assert.equal(env.socket.has("watch"), false, "that does not pass");
+});
+
 test("membership_events_rename_and_take_leave", async () => {
   const { env, client } = await started({ rows: [row({ kind: "group", name: "Old" })] });
   const room = client.rooms.get("c_1");

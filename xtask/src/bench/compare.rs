@@ -47,7 +47,7 @@ fn measure(case: &Case, kind: Kind, round: usize, quick: bool) -> anyhow::Result
 }
 
 /// Raises the limit of descriptors as far as it goes: servers and generator inherit it.
-fn descriptors() -> anyhow::Result<()> {
+pub(crate) fn descriptors() -> anyhow::Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).context("cannot raise the limit of descriptors")
 }

@@ -5,17 +5,19 @@
 //! - `compare`: rounds, one server after the other, so that a noisy minute hits both;
 //! - `results`: medians, ratios and where they were measured, kept under benches/results;
 //! - `million`: one long run with up to a million sessions and more, by command only;
+//! - `peers`: Roost beside many other servers, by command only;
 //! - `criterion`: the same for what criterion measured.
 
 mod case;
 mod compare;
 mod criterion;
 pub(crate) mod million;
+pub(crate) mod peers;
 pub(crate) mod place;
 mod results;
 pub(crate) mod server;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 
 use crate::steps::Steps;
 
@@ -28,10 +30,22 @@ pub(crate) enum Part {
     Compare,
     /// As many sessions as this machine holds: only if it is named.
     Million,
+    /// Roost beside many other servers: only if it is named.
+    Peers,
 }
 
-/// Runs the parts, all but `million` if there are none. `quick` only shows that they work: its figures are not kept.
-pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, million: &million::Million) -> anyhow::Result<()> {
+/// Further flags of parts.
+#[derive(Args, Debug)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    million: million::Million,
+    #[command(flatten)]
+    peers: peers::Peers,
+}
+
+/// Runs the parts; if there are none, those that need not be named. `quick` only shows that they work: its figures are
+/// not kept.
+pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags) -> anyhow::Result<()> {
     let wanted = |part| parts.is_empty() || parts.contains(&part);
     if wanted(Part::Criterion) {
         criterion::run(steps, quick)?;
@@ -40,7 +54,10 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, million: &mill
         compare::run(steps, quick)?;
     }
     if parts.contains(&Part::Million) {
-        million::run(steps, million, quick)?;
+        million::run(steps, &flags.million, quick)?;
+    }
+    if parts.contains(&Part::Peers) {
+        peers::run(steps, &flags.peers, quick)?;
     }
     Ok(())
 }

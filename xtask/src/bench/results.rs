@@ -36,17 +36,7 @@ impl Results {
 
     /// Writes `<date>-baseline.json` and `.md` into `folder`, replacing those of the same day.
     pub(crate) fn keep(&self, folder: &Path) -> anyhow::Result<()> {
-        std::fs::create_dir_all(folder)?;
-        let date = self.place["date"].as_str().unwrap_or("unknown");
-        // Where the programs were built says nothing to others.
-        let target = crate::steps::target();
-        for (ending, text) in [("json", format!("{:#}\n", self.json())), ("md", self.page())] {
-            let text = text.replace(&*target.to_string_lossy(), "target");
-            let path = folder.join(format!("{date}-baseline.{ending}"));
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            println!("{}", path.display());
-        }
-        Ok(())
+        keep(folder, "baseline", &self.place, &self.json(), &self.page())
     }
 
     fn rounds(&self, case: &Case, server: &str) -> Vec<f64> {
@@ -154,8 +144,23 @@ impl Results {
     }
 }
 
+/// Writes `<date>-<name>.json` and `.md` into `folder`, replacing those of the same day.
+pub(crate) fn keep(folder: &Path, name: &str, place: &Value, json: &Value, page: &str) -> anyhow::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let date = place["date"].as_str().unwrap_or("unknown");
+    // Where the programs were built says nothing to others.
+    let target = crate::steps::target();
+    for (ending, text) in [("json", &*format!("{json:#}\n")), ("md", page)] {
+        let text = text.replace(&*target.to_string_lossy(), "target");
+        let path = folder.join(format!("{date}-{name}.{ending}"));
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
 /// The middle one; of an even number the mean of the two in the middle. NaN of none.
-fn median(figures: &[f64]) -> f64 {
+pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {

@@ -1,5 +1,7 @@
 //! The servers, started afresh for each measurement.
 
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -11,6 +13,9 @@ use crate::steps::target;
 
 /// How long a server may take until it listens.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a load may last: many times as long as any does.
+const LOADED_WITHIN: Duration = Duration::from_secs(5 * 60);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,71 +38,87 @@ impl Kind {
     }
 
     /// What it is started with, in `folder`.
-    fn command(self, folder: &Path) -> Command {
+    fn launch(self, folder: &Path) -> Launch {
         let mut command = Command::new(program(self.name()));
-        if self == Self::Roost {
-            // One client sends the broadcasts, and 256 all of the durable sends: the limit of a person is off.
-            command.args([
-                "serve",
-                "--admin",
-                "127.0.0.1:0",
-                "--sends-per-second",
-                "0",
-                "--frames-per-second",
-                "0",
-                "--log",
-                "warn",
-            ]);
-            command.arg("--data").arg(folder.join("data"));
-        }
-        if self == Self::Echo {
-            command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--compression", "on", "--log", "warn"]);
-            command.arg("--data").arg(folder.join("data"));
-        }
-        command.args(["--listen", "127.0.0.1:0", "--ready-file"]).arg(ready_file(folder));
-        command
-    }
-
-    /// What `roost-load` is told of a server that runs in `folder`.
-    fn describe(self, folder: &Path, load: &mut Command) {
         match self {
-            Self::Roost | Self::Echo => load.arg("--token-key").arg(folder.join("data/secrets/token-key")),
-            Self::Baseline => load.args(["--protocol", "plain"]),
+            Self::Roost => {
+                // One client sends the broadcasts, and 256 all of the durable sends: the limit of a person is off.
+                command.args(["serve", "--admin", "127.0.0.1:0", "--log", "warn"]);
+                command.args(["--sends-per-second", "0", "--frames-per-second", "0"]);
+                command.arg("--data").arg(folder.join("data"));
+            }
+            Self::Echo => {
+                command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--compression", "on"]);
+                command.args(["--log", "warn", "--data"]).arg(folder.join("data"));
+            }
+            Self::Baseline => {}
+        }
+        let load = match self {
+            Self::Roost | Self::Echo => vec!["--token-key".into(), folder.join("data/secrets/token-key").into()],
+            Self::Baseline => vec!["--protocol".into(), "plain".into()],
         };
+        Launch::told(command, folder, load)
+    }
+}
+
+/// How a server is started, and what a generator is told of it.
+pub(crate) struct Launch {
+    pub(crate) command: Command,
+    pub(crate) ready: Ready,
+    /// Arguments of `roost-load`, its address and process aside.
+    pub(crate) load: Vec<OsString>,
+}
+
+/// How it is seen that a server listens.
+pub(crate) enum Ready {
+    /// It writes where into this file.
+    File(PathBuf),
+    /// It does so where it was told to, once one can connect.
+    At(SocketAddr),
+}
+
+impl Launch {
+    /// A server that takes `--listen` and `--ready-file`, as all of this house do.
+    pub(crate) fn told(mut command: Command, folder: &Path, load: Vec<OsString>) -> Self {
+        let file = folder.join("ready.json");
+        command.args(["--listen", "127.0.0.1:0", "--ready-file"]).arg(&file);
+        Self { command, ready: Ready::File(file), load }
     }
 }
 
 /// A server that listens. It ends with this value.
 pub(crate) struct Running {
-    kind: Kind,
     child: Child,
     folder: PathBuf,
     address: String,
+    load: Vec<OsString>,
 }
 
 impl Running {
     /// Starts it in `folder`, which is emptied first, and waits until it listens.
     pub(crate) fn start(kind: Kind, folder: &Path) -> anyhow::Result<Self> {
+        Self::launch(folder, |folder| Ok(kind.launch(folder)))
+    }
+
+    /// The same for any server: `launch` may put files into the folder.
+    pub(crate) fn launch(folder: &Path, launch: impl FnOnce(&Path) -> anyhow::Result<Launch>) -> anyhow::Result<Self> {
         if folder.exists() {
             std::fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mut command = kind.command(folder);
+        let Launch { mut command, ready, load } = launch(folder)?;
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        let mut server = Self { kind, child, folder: folder.to_owned(), address: String::new() };
+        let mut server = Self { child, folder: folder.to_owned(), address: String::new(), load };
         let started = Instant::now();
         while server.address.is_empty() {
             if let Some(status) = server.child.try_wait()? {
-                bail!("{} ended before it listened: {status}", kind.name());
+                bail!("it ended before it listened: {status}");
             }
             if started.elapsed() > READY_WITHIN {
-                bail!("{} does not listen", kind.name());
+                bail!("it does not listen");
             }
             std::thread::sleep(Duration::from_millis(20));
-            if let Ok(text) = std::fs::read_to_string(ready_file(folder)) {
-                let ready: Value = serde_json::from_str(&text).context("the ready file is no JSON")?;
-                ready["listen"].as_str().context("the ready file names no address")?.clone_into(&mut server.address);
-            }
+            server.address = ready.address()?.unwrap_or_default();
         }
         Ok(server)
     }
@@ -110,17 +131,53 @@ impl Running {
     /// Puts it under load with `args`; returns the report, and whether the generator was the limit.
     pub(crate) fn load(&self, args: &[&str]) -> anyhow::Result<(Value, bool)> {
         let mut load = Command::new(program("roost-load"));
-        load.args(args).arg("--quiet").arg("--target").arg(format!("http://{}/", self.address));
-        load.arg("--server-pid").arg(self.child.id().to_string()).arg("--out").arg(&self.folder);
-        self.kind.describe(&self.folder, &mut load);
+        load.args(args);
         println!("{load:?}");
-        let status = load.status().with_context(|| format!("cannot start {load:?}"))?;
+        self.loaded(load, "/")
+    }
+
+    /// Puts it under the load of a generator, at `path`.
+    pub(crate) fn loaded(&self, mut load: Command, path: &str) -> anyhow::Result<(Value, bool)> {
+        load.arg("--quiet").arg("--target").arg(format!("http://{}{path}", self.address));
+        load.arg("--server-pid").arg(self.child.id().to_string()).arg("--out").arg(&self.folder);
+        load.args(&self.load);
+        let mut loader = load.spawn().with_context(|| format!("cannot start {load:?}"))?;
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = loader.try_wait()? {
+                break status;
+            }
+            if began.elapsed() > LOADED_WITHIN {
+                loader.kill()?;
+                loader.wait()?;
+                bail!("the load did not end within {} minutes", LOADED_WITHIN.as_secs() / 60);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
         let generator_was_the_limit = status.code() == Some(5);
+        let text = std::fs::read_to_string(self.folder.join("report.json"));
+        let report = text.ok().map(|text| serde_json::from_str::<Value>(&text).context("the report is no JSON"));
+        let report = report.transpose()?;
         if !status.success() && !generator_was_the_limit {
-            bail!("{load:?} ended with {status}");
+            let reasons = report.as_ref().and_then(|report| report["reasons"].as_array()).into_iter().flatten();
+            let reasons: Vec<&str> = reasons.filter_map(Value::as_str).collect();
+            bail!("roost-load ended with {status}: {}", reasons.join(" "));
         }
-        let text = std::fs::read_to_string(self.folder.join("report.json")).context("there is no report")?;
-        Ok((serde_json::from_str(&text).context("the report is no JSON")?, generator_was_the_limit))
+        Ok((report.context("there is no report")?, generator_was_the_limit))
+    }
+}
+
+impl Ready {
+    /// Where the server listens; `None`: not yet.
+    fn address(&self) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::File(file) => {
+                let Ok(text) = std::fs::read_to_string(file) else { return Ok(None) };
+                let ready: Value = serde_json::from_str(&text).context("the ready file is no JSON")?;
+                Ok(Some(ready["listen"].as_str().context("the ready file names no address")?.to_owned()))
+            }
+            Self::At(address) => Ok(TcpStream::connect(address).ok().map(|_| address.to_string())),
+        }
     }
 }
 
@@ -131,10 +188,6 @@ impl Drop for Running {
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(self.folder.join("data"));
     }
-}
-
-fn ready_file(folder: &Path) -> PathBuf {
-    folder.join("ready.json")
 }
 
 /// A program as `cargo build --release` left it.

@@ -14,7 +14,7 @@ use crate::progress::time;
 use crate::recorder::record;
 use crate::report::Quantiles;
 use crate::report::build::ServerFacts;
-use crate::scenario::Protocol;
+use crate::scenario::Dialect;
 use crate::verdict::{Facts, GENERATOR_CPU_MAX, GENERATOR_LATE_US_MAX, Verdict, generator_limited};
 
 const MEMORY_NOTE: &str = "User bytes: growth of the server's resident memory (VmRSS) from no sessions to all sessions idle, divided \
@@ -308,8 +308,8 @@ fn reasons(report: &Report, outcome: &Outcome, facts: Facts) -> Vec<String> {
     }
     if reasons.is_empty() {
         reasons.push(match report.scenario.protocol {
-            Protocol::Roost => "All sessions were held, every heartbeat was answered, and every push was right.".into(),
-            Protocol::Plain => "All connections were held, and everything that came back was right.".into(),
+            Dialect::Roost => "All sessions were held, every heartbeat was answered, and every push was right.".into(),
+            _ => "All connections were held, and everything that came back was right.".into(),
         });
     }
     reasons
@@ -317,7 +317,7 @@ fn reasons(report: &Report, outcome: &Outcome, facts: Facts) -> Vec<String> {
 
 /// CPU time of the server in a part of the run, in µs.
 fn cpu_us(stage: &Measured) -> Option<f64> {
-    stage.after.growth(&stage.before, |look| look.cpu_ns).map(|ns| ns / 1e3)
+    stage.after.cpu_growth_ns(&stage.before).map(|ns| ns / 1e3)
 }
 
 fn per(what: Option<f64>, count: u64) -> Option<f64> {

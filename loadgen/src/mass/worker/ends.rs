@@ -97,7 +97,10 @@ impl Worker {
         }
         let counts = &mut self.tally.counts;
         match was {
-            Phase::Live => counts.lost += 1,
+            Phase::Live => {
+                counts.lost += 1;
+                self.stage_lost += 1;
+            }
             _ => counts.attempts_failed += 1,
         }
         let after_ns = match next {

@@ -88,6 +88,8 @@ pub(crate) struct Worker {
     /// How many orders came.
     orders: u32,
     done: bool,
+    /// Sessions lost in this stage.
+    stage_lost: u32,
     tally: Tally,
     /// Those who begin.
     arrivals: Arrivals,
@@ -132,6 +134,7 @@ impl Worker {
             stage: Stage::Idle,
             orders: 0,
             done: false,
+            stage_lost: 0,
             tally: Tally::default(),
             arrivals: Arrivals::nobody(),
             opening_max: (OPENING_MAX / threads).max(16),

@@ -12,7 +12,7 @@ use crate::mass::client::Phase;
 use crate::mass::order::{Order, Publish};
 use crate::pacer::Pacer;
 use crate::recorder::record;
-use crate::scenario::{Arrivals as How, Protocol};
+use crate::scenario::Arrivals as How;
 
 /// How often a stage looks at all clients.
 const LOOK_EVERY_NS: u64 = 100 * MILLISECOND;
@@ -96,6 +96,7 @@ impl Worker {
     /// Begins what the main thread asks for.
     pub(super) fn begin(&mut self, order: Order, now: u64) {
         let count = self.crowd.len();
+        self.stage_lost = 0;
         if matches!(order, Order::Drain { .. } | Order::Finish { .. }) {
             self.arrivals = Arrivals::nobody();
             self.later.retain(|Reverse((_, _, what))| matches!(what, Later::Leave(_)));
@@ -201,9 +202,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Everybody is a session, or was given up.
+    /// Everybody is a session, or was given up; or as many were lost as there are: the server will never hold all.
     fn everybody_is_back(&self) -> bool {
-        self.arrivals.is_over() && self.crowd.opening() == 0 && self.later.is_empty()
+        let settled = self.crowd.opening() == 0 && self.later.is_empty();
+        self.arrivals.is_over() && (settled || self.stage_lost >= self.crowd.len())
     }
 
     // ---- the channel ----
@@ -214,7 +216,7 @@ impl Worker {
             self.out.clear();
             if self.crowd.subscribe(at, true, &mut self.voice, &mut self.out) {
                 subscribe.asked += 1;
-                if self.voice.protocol == Protocol::Plain {
+                if self.crowd.is_subscribed(at) {
                     subscribe.confirmed += 1;
                     self.tally.counts.subscribed += 1;
                 }
@@ -272,7 +274,7 @@ impl Worker {
             return Ok(false);
         }
         let answered =
-            self.number != 0 || self.voice.protocol == Protocol::Plain || publishing.answered >= publishing.what.count;
+            self.number != 0 || !self.voice.speech.acknowledges() || publishing.answered >= publishing.what.count;
         let all = publishing.subscribers * u64::from(publishing.what.count);
         Ok((answered && publishing.pushed >= all) || now >= publishing.last_ns + publishing.what.grace_ns)
     }
