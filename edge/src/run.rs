@@ -32,7 +32,7 @@ const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// How long the loop lets heartbeats gather after a turn in which nothing else came: many sessions that only stay alive then
 /// share a turn and its calls of the kernel, instead of waking the thread one by one. What comes in that moment waits so
 /// long at most.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_millis(2);
 /// How long sessions may take to flush when the edge stops.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
