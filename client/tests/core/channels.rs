@@ -8,11 +8,14 @@ use roost_wire::{ConvId, ErrorCode, FrameBody, pb};
 
 use crate::Run;
 
+fn entry(seq: u64) -> pb::Entry {
+    pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() }
+}
+
 #[test]
 fn f10_a_channel_is_followed_from_the_subscription_on_and_over_a_cut() {
     let mut run = Run::live();
     let news = ConvId::channel("news").expect("a name");
-    let entry = |seq| pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() };
     let page = |seqs: &[u64], head| {
         let entries = seqs.iter().map(|seq| entry(*seq)).collect();
         FrameBody::Page(pb::Page { conv: "news".into(), entries, head })
@@ -97,7 +100,6 @@ fn f10_where_a_channel_stands_is_read_from_its_log() {
     // A page from the front would tell of the head what its node has heard.
     assert_eq!(history, Some((None, None, 1)));
     // That node hears of the entries before late: they are no news to whom subscribed behind them.
-    let entry = |seq| pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() };
     run.say(LinkId(1), 0, FrameBody::Entry(entry(11)));
     run.reply("history", FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry(13)], head: 13 }));
     (12..=15).for_each(|seq| run.say(LinkId(1), 0, FrameBody::Entry(entry(seq))));
@@ -107,7 +109,6 @@ fn f10_where_a_channel_stands_is_read_from_its_log() {
 #[test]
 fn f10_a_subscription_that_is_ended_before_its_beginning_is_known_is_answered_before_its_end() {
     let mut run = Run::live();
-    let entry = |seq| pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() };
     let page = |head| FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry(head)], head });
     let subscribe = || FrameBody::Subscribe(pb::Subscribe { channel: "news".into() });
     run.core.request(Ticket(1), subscribe(), run.now);
@@ -157,7 +158,6 @@ fn f10_what_a_new_session_is_refused_for_a_passing_reason_is_asked_for_again() {
     assert_eq!((run.sent("subscribe"), run.sent("watch")), (3, 3), "the app counts on both");
     run.reply("watch", FrameBody::Error(ErrorCode::TooManyWatches.error()));
     run.reply("subscribe", FrameBody::Ok(pb::Ok {}));
-    let entry = |seq| pb::Entry { conv: "news".into(), seq, from: "u_bob".into(), ..pb::Entry::default() };
     run.reply("history", FrameBody::Page(pb::Page { conv: "news".into(), entries: vec![entry(8)], head: 8 }));
     run.advance(Duration::from_secs(20));
     assert_eq!((run.seqs(), run.sent("subscribe"), run.sent("watch")), (vec![8], 3, 3), "no answer is asked for twice");

@@ -291,13 +291,17 @@ fn a_request_refused_for_a_passing_reason_is_repeated_in_its_time() {
     assert_eq!(run.answers.last(), Some(&Err(RequestError::Refused(refused))), "that would be too late");
 }
 
+fn entry(seq: u64) -> FrameBody {
+    FrameBody::Entry(pb::Entry { conv: "c_1".into(), seq, ..pb::Entry::default() })
+}
+
+fn changed(sync: &str, rows: &[pb::Row]) -> FrameBody {
+    FrameBody::Changed(pb::Changed { rows: rows.to_vec(), sync: sync.into(), more: false })
+}
+
 #[test]
 fn f23_entries_that_come_after_their_user_has_left_are_not_shown() {
     let mut run = Run::live();
-    let entry = |seq| FrameBody::Entry(pb::Entry { conv: "c_1".into(), seq, ..pb::Entry::default() });
-    let changed = |sync: &str, rows: &[pb::Row]| {
-        FrameBody::Changed(pb::Changed { rows: rows.to_vec(), sync: sync.into(), more: false })
-    };
     let row = pb::Row { conv: "c_1".into(), head: 4, delivered: 2, ..pb::Row::default() };
     let left = pb::Row { conv: "c_1".into(), left: true, ..pb::Row::default() };
     run.say(LinkId(1), 0, changed("", std::slice::from_ref(&row)));
@@ -327,10 +331,6 @@ fn f23_entries_that_come_after_their_user_has_left_are_not_shown() {
 #[test]
 fn f23_a_leave_that_is_told_late_does_not_end_what_was_joined_since() {
     let mut run = Run::live();
-    let entry = |seq| FrameBody::Entry(pb::Entry { conv: "c_1".into(), seq, ..pb::Entry::default() });
-    let changed = |sync: &str, rows: &[pb::Row]| {
-        FrameBody::Changed(pb::Changed { rows: rows.to_vec(), sync: sync.into(), more: false })
-    };
     let row = pb::Row { conv: "c_1".into(), head: 4, delivered: 4, ..pb::Row::default() };
     let left = pb::Row { conv: "c_1".into(), left: true, ..pb::Row::default() };
     run.say(LinkId(1), 0, changed("", std::slice::from_ref(&row)));

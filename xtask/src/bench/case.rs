@@ -19,9 +19,9 @@ pub(crate) struct Case {
     /// Decimals worth showing.
     pub(crate) decimals: usize,
     /// Arguments of `roost-load`.
-    args: &'static [&'static str],
+    args: &'static str,
     /// The same, smaller.
-    quick_args: &'static [&'static str],
+    quick_args: &'static str,
     read: fn(&Value) -> Option<f64>,
 }
 
@@ -33,8 +33,8 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost, Kind::Baseline],
         more_is_better: false,
         decimals: 0,
-        args: &["idle", "--connections", "10000", "--for", "5s"],
-        quick_args: &["idle", "--connections", "1000", "--for", "2s"],
+        args: "idle --connections 10000 --for 5s",
+        quick_args: "idle --connections 1000 --for 2s",
         read: |report| report.pointer("/server/user_bytes_per_session")?.as_f64(),
     },
     Case {
@@ -43,19 +43,8 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost, Kind::Baseline],
         more_is_better: true,
         decimals: 0,
-        args: &[
-            "broadcast",
-            "--mass",
-            "--connections",
-            "1000",
-            "--publishes",
-            "1000",
-            "--rate",
-            "50",
-            "--bytes",
-            "128",
-        ],
-        quick_args: &["broadcast", "--mass", "--connections", "200", "--publishes", "50", "--bytes", "128"],
+        args: "broadcast --mass --connections 1000 --publishes 1000 --rate 50 --bytes 128",
+        quick_args: "broadcast --mass --connections 200 --publishes 50 --bytes 128",
         read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
     },
     Case {
@@ -64,32 +53,8 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost, Kind::Baseline],
         more_is_better: true,
         decimals: 0,
-        args: &[
-            "broadcast",
-            "--mass",
-            "--connections",
-            "1000",
-            "--publishes",
-            "2000",
-            "--rate",
-            "80",
-            "--burst",
-            "8",
-            "--bytes",
-            "128",
-        ],
-        quick_args: &[
-            "broadcast",
-            "--mass",
-            "--connections",
-            "200",
-            "--publishes",
-            "80",
-            "--burst",
-            "8",
-            "--bytes",
-            "128",
-        ],
+        args: "broadcast --mass --connections 1000 --publishes 2000 --rate 80 --burst 8 --bytes 128",
+        quick_args: "broadcast --mass --connections 200 --publishes 80 --burst 8 --bytes 128",
         read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
     },
     Case {
@@ -98,15 +63,15 @@ pub(crate) const CASES: &[Case] = &[
         servers: &[Kind::Roost],
         more_is_better: true,
         decimals: 0,
-        args: &["sends", "--senders", "256", "--for", "20s"],
-        quick_args: &["sends", "--senders", "256", "--for", "3s"],
+        args: "sends --senders 256 --for 20s",
+        quick_args: "sends --senders 256 --for 3s",
         read: |report| report.pointer("/sends/per_second")?.as_f64(),
     },
 ];
 
 impl Case {
     /// What `roost-load` is called with, the address aside.
-    pub(crate) fn args(&self, quick: bool) -> &'static [&'static str] {
+    pub(crate) fn args(&self, quick: bool) -> &'static str {
         if quick { self.quick_args } else { self.args }
     }
 

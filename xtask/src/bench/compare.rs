@@ -7,15 +7,15 @@ use super::case::{CASES, Case};
 use super::place;
 use super::results::{Measured, Results};
 use super::server::{Kind, Running};
-use crate::steps::{Steps, cargo, root, target};
+use super::{OTHERS, build};
+use crate::steps::{Steps, root, target};
 
 /// Rounds of a run whose figures are kept: the median of three stands one bad one.
 const ROUNDS: usize = 3;
 
 /// Builds, measures, and keeps the figures unless `quick`.
 pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
-    let mut build = cargo(["build", "--release", "--package", "roost-server", "--package", "roost-loadgen"]);
-    steps.run("build servers and generator", build.args(["--package", "roost-benches", "--bins"]))?;
+    build(steps, &OTHERS)?;
     descriptors()?;
     let place = place::describe();
     let mut measured = Vec::new();

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::place;
 use crate::fuzz::span;
-use crate::steps::{Steps, cargo, target};
+use crate::steps::{Steps, target};
 
 /// What both ends of a connection take of the host, in bytes, with some room.
 const BYTES_PER_CONNECTION: u64 = 7_500;
@@ -52,8 +52,7 @@ pub(crate) fn run(steps: &mut Steps, million: &Million, quick: bool) -> anyhow::
     let out = million.out.clone().unwrap_or_else(|| target().join("bench/million"));
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     prerequisites(connections)?;
-    let mut build = cargo(["build", "--release", "--package", "roost-server", "--package", "roost-loadgen"]);
-    steps.run("build server and generator", &mut build)?;
+    super::build(steps, &[])?;
     doctor(connections, &out)?;
     // One message reaches everybody before the next one is due, and everybody comes back as fast as they came.
     let publish_rate = (DELIVERIES_PER_SECOND / f64::from(connections)).min(4.0);

@@ -19,7 +19,7 @@ pub(crate) mod server;
 
 use clap::{Args, ValueEnum};
 
-use crate::steps::Steps;
+use crate::steps::{Steps, cargo};
 
 /// A part of the benches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -60,4 +60,13 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags)
         peers::run(steps, &flags.peers, quick)?;
     }
     Ok(())
+}
+
+/// The servers that Roost is compared with, as cargo is asked to build them.
+const OTHERS: [&str; 3] = ["--package", "roost-benches", "--bins"];
+
+/// Builds server and generator, optimised, and what `more` asks cargo for.
+fn build(steps: &mut Steps, more: &[&str]) -> anyhow::Result<()> {
+    let mut build = cargo(["build", "--release", "--package", "roost-server", "--package", "roost-loadgen"]);
+    steps.run("build servers and generator", build.args(more))
 }

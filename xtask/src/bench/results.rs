@@ -66,7 +66,7 @@ impl Results {
                 json!({
                     "name": case.name,
                     "what": case.what,
-                    "roost_load": case.args(self.quick),
+                    "roost_load": case.args(self.quick).split_whitespace().collect::<Vec<_>>(),
                     "more_is_better": case.more_is_better,
                     "servers": servers,
                     "roost_to_baseline": self.ratio(case),
@@ -133,7 +133,7 @@ impl Results {
         }
         line("\n## How\n\n```\ncargo xtask bench compare".to_owned());
         for case in CASES {
-            line(format!("roost-load {}", case.args(self.quick).join(" ")));
+            line(format!("roost-load {}", case.args(self.quick)));
         }
         line("```".to_owned());
         page

@@ -129,9 +129,9 @@ impl Running {
     }
 
     /// Puts it under load with `args`; returns the report, and whether the generator was the limit.
-    pub(crate) fn load(&self, args: &[&str]) -> anyhow::Result<(Value, bool)> {
+    pub(crate) fn load(&self, args: &str) -> anyhow::Result<(Value, bool)> {
         let mut load = Command::new(program("roost-load"));
-        load.args(args);
+        load.args(args.split_whitespace());
         println!("{load:?}");
         self.loaded(load, "/")
     }

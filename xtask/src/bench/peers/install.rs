@@ -7,7 +7,8 @@ use anyhow::{Context, bail};
 
 use super::Peers;
 use super::peer::{Peer, Speaks, Start};
-use crate::steps::{Steps, cargo, root, target};
+use crate::bench::{OTHERS, build};
+use crate::steps::{Steps, root, target};
 use crate::tools;
 
 /// The NATS server, of the Go module proxy.
@@ -59,8 +60,7 @@ pub(super) fn programs(peers: &Peers) -> PathBuf {
 pub(super) fn all(steps: &mut Steps, peers: &Peers) -> anyhow::Result<Got> {
     known(peers)?;
     if peers.bin_dir.is_none() {
-        let mut build = cargo(["build", "--release", "--package", "roost-server", "--package", "roost-loadgen"]);
-        steps.run("build servers and generator", build.args(["--package", "roost-benches", "--bins"]))?;
+        build(steps, &OTHERS)?;
     }
     let programs = programs(peers);
     let mut got = Got::default();
