@@ -29,7 +29,7 @@ const ITEMS_PER_TURN: usize = 4096;
 const WRITES_PER_SESSION: usize = 4;
 /// How often the shard is told the wall clock.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
-/// How long the loop lets heartbeats gather after a turn in which nothing else came: many sessions that only stay alive then
+/// How long the loop lets heartbeats gather after a turn in which clients said nothing else: many sessions that only stay alive then
 /// share a turn and its calls of the kernel, instead of waking the thread one by one. What comes in that moment waits so
 /// long at most.
 const GATHER: Duration = Duration::from_millis(2);
@@ -55,7 +55,7 @@ pub struct ShardLoop<D: Driver, U, H, C = <D as Driver>::Conn> {
     wall_clock_at: Instant,
     /// Something is left to do: do not sleep.
     more: bool,
-    /// There were heartbeats in this turn, and nothing else.
+    /// Clients said nothing but heartbeats in this turn; others may have sent them something.
     calm: bool,
     /// Set once the shard is to stop: when what has not flushed is cut off.
     stop_at: Option<Instant>,
