@@ -29,8 +29,8 @@ const ITEMS_PER_TURN: usize = 4096;
 const WRITES_PER_SESSION: usize = 4;
 /// How often the shard is told the wall clock.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
-/// How long the loop lets heartbeats gather after a turn in which clients said nothing else: many sessions that only stay alive then
-/// share a turn and its calls of the kernel, instead of waking the thread one by one. What comes in that moment waits so
+/// How long the loop lets heartbeats gather after a turn in which clients said nothing else: many sessions that only stay alive
+/// then share a turn and its calls of the kernel, instead of waking the thread one by one. What comes in that moment waits so
 /// long at most.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long sessions may take to flush when the edge stops.

@@ -1,7 +1,10 @@
 //! A node's life with real clients: drain, a full disk, health.
 
-use crate::common::{Client, Failed, PATIENCE, Server, folder};
-use rustix::process::Signal;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::common::{Client, Failed, PATIENCE, Server, folder, roost};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 #[tokio::test]
@@ -25,6 +28,25 @@ async fn f31_sigterm_asks_clients_to_leave_and_stops_when_they_did() {
     client.ask("ping", json!({}), "pong").await.unwrap();
     drop(client);
     assert!(server.ended().success());
+}
+
+/// Whatever is under way in the kernel is brought to its end first.
+#[test]
+fn an_orderly_stop_has_nothing_to_warn_of() {
+    let (_folder, path) = folder();
+    let [data, ready] = ["data", "ready.json"].map(|name| path.join(name).to_str().unwrap().to_owned());
+    let addresses = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let files = ["--data", &data, "--ready-file", &ready];
+    let args = [&["serve", "--log", "warn"][..], &addresses, &files].concat();
+    let child = roost(&args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while !std::path::Path::new(&ready).exists() {
+        assert!(began.elapsed() < PATIENCE, "the server did not become ready");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.success(), String::from_utf8(output.stderr).unwrap().as_str()), (true, ""));
 }
 
 #[tokio::test]

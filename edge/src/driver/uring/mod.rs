@@ -404,7 +404,8 @@ impl Drop for UringDriver {
             }
         }
         tries = tries.and_then(|()| self.farewell.hurry(&mut self.rings, usize::MAX).map(drop));
-        if let Err(error) = tries.and_then(|()| self.rings.submit()) {
+        // What ends by that is put down only for who waits.
+        if let Err(error) = tries.and_then(|()| self.rings.wait(Some(Duration::ZERO))) {
             tracing::warn!(%error, "connections are left to the kernel");
         }
         // What is still under way now, batch, arena and addresses leave to the kernel.
