@@ -29,9 +29,8 @@ const ITEMS_PER_TURN: usize = 4096;
 const WRITES_PER_SESSION: usize = 4;
 /// How often the shard is told the wall clock.
 const WALL_CLOCK_EVERY: Duration = Duration::from_secs(1);
-/// How long the loop lets heartbeats gather after a turn in which clients said nothing else: many sessions that only stay alive
-/// then share a turn and its calls of the kernel, instead of waking the thread one by one. What comes in that moment waits so
-/// long at most.
+/// How long the loop lets heartbeats gather after a turn of nothing else: many sessions that only stay alive then share a turn
+/// and its calls of the kernel, instead of waking the thread one by one. What clients say in that moment waits so long at most.
 const GATHER: Duration = Duration::from_millis(2);
 /// How long sessions may take to flush when the edge stops.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
@@ -55,7 +54,7 @@ pub struct ShardLoop<D: Driver, U, H, C = <D as Driver>::Conn> {
     wall_clock_at: Instant,
     /// Something is left to do: do not sleep.
     more: bool,
-    /// Clients said nothing but heartbeats in this turn; others may have sent them something.
+    /// Nothing but heartbeats came in this turn.
     calm: bool,
     /// Set once the shard is to stop: when what has not flushed is cut off.
     stop_at: Option<Instant>,

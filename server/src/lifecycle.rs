@@ -25,12 +25,20 @@ pub(crate) fn client_runtime() -> anyhow::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
+/// Threads of the router and of the HTTP service. Every core has a shard already, and a router thread that wakes another to
+/// help it with little costs more than the help is worth.
+fn router_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.div_ceil(2)
+}
+
 /// Serves until told to stop.
 pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
     telemetry::start(config);
     descriptors::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("roost-router")
+        .worker_threads(router_threads())
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

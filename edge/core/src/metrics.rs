@@ -139,7 +139,8 @@ counters! {
     bytes_out,
     /// Frames of the protocol read.
     frames_in,
-    /// Frames written to the end (WebSocket messages; pieces of HTTP responses count too).
+    /// Frames written to the end (WebSocket messages; pieces of HTTP responses count too). Of pushes that share one piece all
+    /// but one count when it is queued.
     frames_out,
     /// Commands handed to the router.
     commands,

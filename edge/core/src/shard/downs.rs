@@ -7,7 +7,7 @@
 //!
 //! Items only queue up when they come and are worked off by turns, so that a burst is there as a whole when its first
 //! envelope is begun: deliveries that follow one another to the same receivers are one job, each receiver gets all of
-//! them before the next one, and they leave in one write.
+//! them before the next one, and they leave in one write, for most of them as one piece that all share.
 //!
 //! The queue holds at most `fanout_items_max` items: deliveries above it are dropped, and every session is told to
 //! sync. Replies and control always fit: they are bounded by the commands in flight.
@@ -15,9 +15,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::{Bytes, BytesMut};
 use roost_wire::link::{Audience, Down, Envelope, SessionKey};
 use roost_wire::pb::{self, Frame};
-use roost_wire::{ConvId, ErrorCode, FrameBody, UserId, limits};
+use roost_wire::{ConvId, Encoding, ErrorCode, FrameBody, UserId, limits};
 
 use super::Shard;
 use super::outgoing::Tally;
@@ -45,9 +46,24 @@ pub(super) struct Fanout {
 
 /// Deliveries under way: all of them to the same receivers.
 #[derive(Debug)]
-struct Job {
-    envelopes: Vec<Arc<Envelope>>,
+pub(super) struct Job {
+    pub(super) envelopes: Vec<Arc<Envelope>>,
+    /// All of them in one piece, by encoding, for those who take them all: made for the first who does.
+    joined: [Option<Bytes>; Encoding::ALL.len()],
     rest: Rest,
+}
+
+impl Job {
+    /// Their messages in one piece: a receiver's queue, and its write, then have one instead of many.
+    pub(super) fn joined(&mut self, encoding: Encoding) -> &Bytes {
+        let Self { envelopes, joined, .. } = self;
+        joined[encoding.index()].get_or_insert_with(|| {
+            let messages = || envelopes.iter().map(|envelope| envelope.message(encoding));
+            let mut piece = BytesMut::with_capacity(messages().map(Bytes::len).sum());
+            messages().for_each(|message| piece.extend_from_slice(message));
+            piece.freeze()
+        })
+    }
 }
 
 /// Who is still to be served.
@@ -156,7 +172,7 @@ impl Shard {
             Audience::Topic { topic, except } => self.topics.begin(&topic).map(|id| Rest::Topic { id, except }),
         };
         match rest {
-            Some(rest) => self.fanout.current = Some(Job { envelopes, rest }),
+            Some(rest) => self.fanout.current = Some(Job { envelopes, joined: Default::default(), rest }),
             None => self.end_job(envelopes),
         }
     }
@@ -181,17 +197,25 @@ impl Shard {
                     self.slots.key_at(slot).filter(|key| Some(*key) != *except)
                 }
             };
-            // Who is left out costs a look.
-            let cost = next.map_or(1, |_| job.envelopes.len());
-            *budget = budget.saturating_sub(cost);
-            if let Some(key) = next {
-                for envelope in &job.envelopes {
-                    self.deliver(key, envelope, tally);
-                }
-            }
+            *budget = budget.saturating_sub(match next {
+                Some(key) => self.deliver_all(key, job, tally),
+                // Who is left out costs a look.
+                None => 1,
+            });
         }
         // Ending exactly with the budget is an end too.
         matches!(&job.rest, Rest::Sessions { keys, at } if *at == keys.len())
+    }
+
+    /// Delivers the whole job to one receiver. Returns how many sends that is.
+    fn deliver_all(&mut self, key: SessionKey, job: &mut Job, tally: &mut Tally) -> usize {
+        if self.deliver_joined(key, job, tally) {
+            return 1;
+        }
+        for envelope in &job.envelopes {
+            self.deliver(key, envelope, tally);
+        }
+        job.envelopes.len()
     }
 
     fn obey(&mut self, down: Down) {

@@ -70,7 +70,8 @@ pub struct Shard {
     /// Whether upgrades are answered with 101; see [`Shard::admit`].
     admitting: bool,
     live_sessions: usize,
-    /// Pieces of bytes that came in since [`Shard::only_beats`] was asked, and heartbeats answered since.
+    /// What came in since [`Shard::only_beats`] was asked, by pieces of bytes and by what the router sent, and heartbeats
+    /// answered since.
     pieces: u32,
     beats: u32,
     effects: VecDeque<Effect>,
@@ -187,6 +188,7 @@ impl Shard {
     /// there before, since deliveries that follow one another to the same receivers leave in one write.
     pub fn down(&mut self, down: Down, now: Instant) {
         self.at(now);
+        self.pieces += 1;
         self.take_down(down);
         self.debug_check(None);
     }

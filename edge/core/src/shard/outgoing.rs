@@ -3,11 +3,12 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
-use roost_wire::link::{Envelope, SessionKey};
+use roost_wire::link::{Envelope, Lane, SessionKey};
 use roost_wire::pb::{self, Frame};
 use roost_wire::{CloseCode, Encoding, FrameBody};
 
 use super::Shard;
+use super::downs::Job;
 use crate::policy::{self, Step};
 use crate::session::{BenchPath, Closing, Connection, Phase, Stage};
 use crate::{Effect, ShardConfig};
@@ -51,6 +52,8 @@ pub(super) struct Tally {
     drops: u64,
     withheld: u64,
     behind: u64,
+    /// Frames beyond the first of a piece.
+    joined: u64,
 }
 
 impl Shard {
@@ -133,12 +136,37 @@ impl Shard {
         }
     }
 
+    /// Delivers several pushes as one piece. False: they are not for it as they are, so each is to be judged alone.
+    pub(super) fn deliver_joined(&mut self, key: SessionKey, job: &mut Job, tally: &mut Tally) -> bool {
+        let Some(conn) = self.slots.get_mut(key) else { return false };
+        let Stage::Session(session) = &mut conn.stage else { return false };
+        let count = job.envelopes.len();
+        let whole = session.deflate.is_none() && job.envelopes.iter().all(|envelope| envelope.lane() == Lane::Durable);
+        if count == 1 || !whole || !matches!(session.phase, Phase::Live(_) | Phase::Bench(BenchPath::Broadcast)) {
+            return false;
+        }
+        let piece = job.joined(session.encoding);
+        if policy::push(&self.config, Lane::Durable, session.behind, &conn.outbound, piece.len()) != Step::Queue {
+            return false;
+        }
+        conn.outbound.push(piece.clone());
+        tally.deliveries += count as u64;
+        tally.joined += count as u64 - 1;
+        if !conn.write_wanted {
+            conn.write_wanted = true;
+            self.effects.push_back(Effect::Write(key));
+        }
+        true
+    }
+
     /// Adds what a slice came to.
     pub(super) fn count(&self, tally: &Tally) {
         self.metrics.deliveries(tally.deliveries);
         self.metrics.drops_ephemeral(tally.drops);
         self.metrics.withheld(tally.withheld);
         self.metrics.behind(tally.behind);
+        // A piece counts as one frame once it is written.
+        self.metrics.frames_out(tally.joined);
     }
 
     /// Tells a live session to catch up from the log, now or once it has read what waits. True if it is one.

@@ -297,7 +297,8 @@ impl Driver for UringDriver {
         // Armed first, so that it happens meanwhile.
         self.submit();
         if !self.rings.has_completions() && self.ready.is_empty() {
-            std::thread::sleep(span);
+            let slept = self.waker.sleep(span);
+            self.note_failure(slept);
         }
     }
 

@@ -348,3 +348,26 @@ fn where_strangers_are_too_many_those_who_came_first_go_first() {
         assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "the last two are there");
     }
 }
+
+#[test]
+fn who_wakes_a_driver_that_gathers_is_heard_at_once_and_clients_are_not() {
+    let (mut driver, waker) = UringDriver::new(0, 16).expect("io_uring is allowed here");
+    let mut connected = connect(&mut driver, 1);
+    let (key, peer) = &mut connected[0];
+    let mut heard = Heard::default();
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    driver.deliver(&mut heard);
+    // Nobody calls: it sleeps the whole moment, though something comes.
+    let began = Instant::now();
+    peer.write_all(b"a sign of life").unwrap();
+    driver.gather(Duration::from_millis(20));
+    assert!(began.elapsed() >= Duration::from_millis(20));
+    let caller = std::thread::spawn(move || waker.wake());
+    driver.gather(Duration::from_secs(600));
+    caller.join().unwrap();
+    // The call ended that sleep, and still ends the next one; what came is not lost.
+    driver.wait(None).unwrap();
+    driver.deliver(&mut heard);
+    assert_eq!(heard.bytes[key], b"a sign of life");
+    driver.gather(Duration::from_millis(1));
+}

@@ -1,9 +1,10 @@
 //! Ends the sleep of a shard from another thread: an eventfd that its first ring polls.
 //!
-//! Nobody reads it. Every write is an edge, so the poll reports it, and 64 bits do not run over.
+//! Every write is an edge, so the poll reports it whether or not it was read, and 64 bits do not run over.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use roost_edge_core::driver::Wake;
 use roost_uring::Bell;
@@ -14,6 +15,12 @@ pub struct UringWaker(Bell);
 impl UringWaker {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self(Bell::new()?))
+    }
+
+    /// Sleeps for `span`, or until it is called; for no time if it was called since the last such sleep. The poll reports
+    /// the call all the same.
+    pub(super) fn sleep(&self, span: Duration) -> io::Result<()> {
+        self.0.wait(Some(span)).map(drop)
     }
 }
 

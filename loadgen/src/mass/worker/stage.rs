@@ -248,6 +248,8 @@ impl Worker {
     }
 
     fn publish_due(&mut self, publishing: &mut Publishing, now: u64) -> io::Result<bool> {
+        // What is due at one time is one write: a burst that trickled in would be none.
+        self.out.clear();
         for _ in 0..PUBLISHES_PER_TURN {
             if self.number != 0 || publishing.sent >= publishing.what.count {
                 break;
@@ -259,13 +261,12 @@ impl Worker {
             publishing.sent += 1;
             publishing.last_ns = now;
             let stamp = Stamp { sender: 0, serial, intended_ns };
-            self.out.clear();
             if self.crowd.publish(0, stamp, &mut self.voice, &mut self.out) {
                 self.tally.counts.published += 1;
                 publishing.unanswered.push((serial, intended_ns));
-                self.flush(0)?;
             }
         }
+        self.flush(0)?;
         if self.number != 0 {
             // How far the publisher is only its own thread knows: by the plan.
             let what = &publishing.what;

@@ -36,21 +36,25 @@ fn seqs(frames: &[String]) -> Vec<u64> {
 
 #[test]
 fn a_receiver_gets_all_of_a_burst_before_the_next_one_gets_any() {
-    let mut rig = sliced(12);
+    let mut rig = sliced(2);
     let keys = readers(&mut rig, 5);
+    let before = rig.counted().frames_out;
     rig.downs((1..=8).map(publish));
-    // A slice counts sends: eight to the first, and the second gets all of them too.
+    // A slice counts sends: one piece to each of the first two.
     let queued = |rig: &Rig| keys.iter().map(|key| rig.shard.outbound(*key).unwrap().len()).collect::<Vec<_>>();
-    assert_eq!(queued(&rig), [0, 0, 0, 8, 8]);
+    assert_eq!(queued(&rig), [0, 0, 0, 1, 1]);
     assert_eq!(rig.counted().deliveries, 16);
+    let piece = |rig: &Rig, key| rig.shard.outbound(key).unwrap().chunks().next().unwrap().as_ptr();
+    assert_eq!(piece(&rig, keys[3]), piece(&rig, keys[4]), "nobody has a copy of their own");
     rig.shard.turn(rig.now);
-    assert_eq!(queued(&rig), [0, 8, 8, 8, 8]);
+    assert_eq!(queued(&rig), [0, 1, 1, 1, 1]);
     rig.turn();
     for key in keys {
         assert_eq!(seqs(&rig.read(key)), (1..=8).collect::<Vec<_>>(), "in order");
     }
     let counted = rig.counted();
     assert_eq!((counted.fanouts, counted.deliveries), (8, 40));
+    assert_eq!(counted.frames_out - before, 40, "each frame of a piece counts");
     assert_eq!(counted.fanout_items_queued, counted.fanout_items_done);
 }
 
@@ -66,7 +70,7 @@ fn a_burst_that_comes_while_an_envelope_is_under_way_is_the_next_job() {
     rig.shard.turn(rig.now);
     assert_eq!(rig.counted().deliveries, 4, "the first goes on alone");
     rig.shard.turn(rig.now);
-    assert_eq!(rig.counted().deliveries, 8, "then one receiver gets the other four");
+    assert_eq!(rig.counted().deliveries, 12, "then two receivers get the other four, each as one piece");
     rig.turn();
     for key in keys {
         assert_eq!(seqs(&rig.read(key)), [1, 2, 3, 4, 5]);

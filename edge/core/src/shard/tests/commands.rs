@@ -5,7 +5,7 @@ use roost_wire::limits::{BAD_FRAMES_MAX, USERS_PER_COMMAND_MAX};
 use roost_wire::pb::{self, Frame};
 use roost_wire::ws::MessageKind;
 
-use crate::testkit::{Rig, control, message, protobuf, text, topic, user};
+use crate::testkit::{Rig, control, entry, message, protobuf, text, topic, user};
 use crate::{Effect, ShardConfig};
 use roost_wire::link::Up;
 
@@ -185,6 +185,9 @@ fn heartbeats_alone_are_told_from_all_else() {
         rig.receive(keys[1], &other);
         assert!(!rig.shard.only_beats(), "{other:?}");
     }
+    rig.receive(keys[0], &text(r#"{"ping":{}}"#));
+    rig.deliver(&entry(1, 1), &keys);
+    assert!(!rig.shard.only_beats(), "something was sent beside");
 }
 
 #[test]
