@@ -8,11 +8,28 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::core::{Config, Core, Event, Identity, Resume};
+use crate::driver::link::Manner;
+use crate::driver::race::may_be_quic;
 use crate::driver::{COMMANDS_QUEUED_MAX, Driver, EVENTS_QUEUED_MAX, Me, Taken};
 use crate::error::{ConnectError, EndReason};
 use crate::events::Events;
 use crate::persist::{MemoryOutbox, OutboxStore};
+use crate::tls::{Lazy, Trust};
 use crate::url::Url;
+
+/// What carries a client's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Transport {
+    /// QUIC where it comes through, else WebSocket: QUIC has a head start of 250 ms. Where it failed it is tried again after
+    /// five minutes, and on another network. Without TLS it is WebSocket.
+    #[default]
+    Auto,
+    /// QUIC (RFC 9000) or nothing.
+    Quic,
+    /// WebSocket (RFC 6455) alone.
+    WebSocket,
+}
 
 /// Settings of a client before it connects.
 pub struct Builder {
@@ -25,6 +42,8 @@ pub struct Builder {
     resume: Resume,
     store: Box<dyn OutboxStore>,
     manual_acks: bool,
+    trust: Trust,
+    transport: Transport,
 }
 
 impl Builder {
@@ -39,6 +58,8 @@ impl Builder {
             resume: Resume::default(),
             store: Box::new(MemoryOutbox),
             manual_acks: false,
+            trust: Trust::System,
+            transport: Transport::Auto,
         }
     }
 
@@ -92,6 +113,20 @@ impl Builder {
         self
     }
 
+    /// Whose certificates are believed, for `https://` and `wss://` [default: whom this machine trusts].
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// What carries the connections [default: [`Transport::Auto`]].
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
     /// Entries count as received only when the app says so by [`Client::received`]: after it has saved them.
     #[must_use]
     pub fn manual_acks(mut self) -> Self {
@@ -102,9 +137,18 @@ impl Builder {
     /// Starts the client on the current tokio runtime and does not wait for the server.
     ///
     /// # Errors
-    /// [`ConnectError`] for what no waiting would mend: the address, the identity, the outbox.
+    /// [`ConnectError`] for what no waiting would mend: the address, whom to trust, the identity, the outbox.
     pub fn start(mut self) -> Result<(Client, Events), ConnectError> {
         let url = Url::parse(&self.url)?;
+        let tls = Lazy::new(self.trust);
+        if url.is_tls() {
+            tls.get()?;
+        }
+        let (endpoints, paths) = Default::default();
+        let manner = Manner { encoding: self.encoding, transport: self.transport, tls, endpoints, paths };
+        if self.transport == Transport::Quic && !may_be_quic(&url, &manner) {
+            return Err(ConnectError::NoQuic);
+        }
         if self.token.is_some() {
             self.resume.token.clear();
         } else if self.guest.is_none() && self.resume.token.is_empty() {
@@ -122,8 +166,7 @@ impl Builder {
         let (event_sender, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (taken, me) = (Arc::new(Taken::default()), Arc::new(Me::default()));
         let (client_me, acknowledge) = (Arc::clone(&me), !self.manual_acks);
-        let driver =
-            Driver::new(core, self.encoding, self.store, command_receiver, event_sender, Arc::clone(&taken), me);
+        let driver = Driver::new(core, manner, self.store, command_receiver, event_sender, Arc::clone(&taken), me);
         tokio::spawn(driver.run());
         Ok((Client::new(commands, client_me), Events { receiver, taken, acknowledge, first: None, given: None }))
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::builder::Builder;
 use crate::core::{Cmid, Record, Resume};
+use crate::driver::race::Way;
 use crate::driver::{COMMANDS_QUEUED_MAX, Command, Me};
 use crate::error::{RequestError, SendError};
 
@@ -328,6 +329,18 @@ impl Client {
     /// The network is back, or the user asks: tries to connect now, or checks that the connection still lives.
     pub fn retry_now(&self) {
         let _ = self.commands.try_send(Command::RetryNow);
+    }
+
+    /// The device is on another network: a session by QUIC moves there, one by WebSocket is replaced by a new one, and QUIC is
+    /// tried again where it had failed. Nothing is lost or doubled, and the app sees one session.
+    pub fn network_changed(&self) {
+        let _ = self.commands.try_send(Command::NetworkChanged);
+    }
+
+    /// What carries the session; `None` while there is none.
+    #[must_use]
+    pub fn way(&self) -> Option<Way> {
+        self.me.way()
     }
 
     /// Ends the client; [`crate::Event::Ended`] follows. Messages without an acknowledgement stay in a persistent outbox.

@@ -106,6 +106,12 @@ pub enum ConnectError {
     /// The address is none that can be used.
     #[error(transparent)]
     Url(#[from] crate::url::UrlError),
+    /// Nobody is there to trust.
+    #[error(transparent)]
+    Trust(#[from] crate::tls::TrustError),
+    /// QUIC was asked for where it cannot be.
+    #[error("QUIC always speaks TLS, and protobuf inside: give an address with https://, and no other encoding")]
+    NoQuic,
     /// Neither a token nor a guest's name was given, or both.
     #[error("give either a token or a guest's name")]
     Identity,

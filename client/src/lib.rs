@@ -5,7 +5,7 @@
 //! without gaps, whatever connections do. [`core`] is the same without sockets and clocks, for simulations and for
 //! bindings that bring their own transport.
 //!
-//! Absent on purpose: TLS (a later issue), a database of messages (the app's).
+//! Absent on purpose: a database of messages (the app's), a way to connect by TLS without looking at the certificate.
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -15,11 +15,14 @@ mod driver;
 pub mod error;
 mod events;
 pub mod persist;
+pub mod tls;
 pub mod url;
 
-pub use builder::Builder;
+pub use builder::{Builder, Transport};
 pub use client::{Client, Sending};
 pub use core::{Cmid, Config, Event, Record, Resume, Start};
+pub use driver::race::Way;
 pub use error::{ConnectError, EndReason, RequestError, SendError};
 pub use events::Events;
 pub use persist::{FileOutbox, MemoryOutbox, OutboxStore};
+pub use tls::Trust;

@@ -12,16 +12,11 @@ const PATH: &str = "/ws";
 #[non_exhaustive]
 pub enum UrlError {
     /// Not an address at all, or without a host.
-    #[error("`{0}` is no address of a server: write http://HOST:PORT or ws://HOST:PORT/ws")]
+    #[error("`{0}` is no address of a server: write https://HOST or wss://HOST/ws, or http:// and ws:// without TLS")]
     Malformed(String),
-    /// https and wss.
-    #[error(
-        "`{0}` asks for TLS, which this client does not speak yet: use http:// or ws://, or a TLS proxy on this side"
-    )]
-    Tls(String),
 }
 
-/// The address of a server's socket: `ws://host:port/path`.
+/// The address of a server's socket: `ws://host:port/path`, or `wss://` with TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     uri: Uri,
@@ -30,18 +25,19 @@ pub struct Url {
 }
 
 impl Url {
-    /// Reads `http://host:port`, `ws://host:port` or `ws://host:port/path`. Without a path it is `/ws`.
+    /// Reads `http://host:port`, `ws://host:port` or `ws://host:port/path`, with `https` or `wss` where TLS is spoken. Without
+    /// a path it is `/ws`, without a port 80 or 443.
     ///
     /// # Errors
-    /// [`UrlError`], among others for `https` and `wss`: TLS is not spoken yet.
+    /// [`UrlError`]: it is no such address.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let malformed = || UrlError::Malformed(text.to_owned());
         let uri: Uri = text.parse().map_err(|_| malformed())?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some("https" | "wss") => return Err(UrlError::Tls(text.to_owned())),
+        let (scheme, default_port) = match uri.scheme_str() {
+            Some("http" | "ws") => ("ws", 80),
+            Some("https" | "wss") => ("wss", 443),
             _ => return Err(malformed()),
-        }
+        };
         let authority = uri.authority().ok_or_else(malformed)?;
         // A user name or password in an address would end up in logs.
         if authority.host().is_empty() || authority.as_str().contains('@') || uri.query().is_some() {
@@ -50,12 +46,12 @@ impl Url {
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         // `Authority::port` hides a port that is none.
         let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default() {
-            "" => 80,
+            "" => default_port,
             port => port.trim_start_matches(':').parse().map_err(|_| malformed())?,
         };
         let path = if uri.path() == "/" { PATH } else { uri.path() };
         let uri = Uri::builder()
-            .scheme("ws")
+            .scheme(scheme)
             .authority(authority.as_str())
             .path_and_query(path)
             .build()
@@ -73,6 +69,18 @@ impl Url {
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Host and port as they were written, for a `Host` field.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        self.uri.authority().map_or("", http::uri::Authority::as_str)
+    }
+
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.uri.scheme_str() == Some("wss")
     }
 
     pub(crate) const fn uri(&self) -> &Uri {
@@ -97,10 +105,13 @@ mod tests {
             ("http://127.0.0.1:8080/", "ws://127.0.0.1:8080/ws", "127.0.0.1", 8080),
             ("ws://chat.example", "ws://chat.example/ws", "chat.example", 80),
             ("ws://chat.example:81/edge/ws", "ws://chat.example:81/edge/ws", "chat.example", 81),
+            ("https://chat.example", "wss://chat.example/ws", "chat.example", 443),
+            ("wss://chat.example:8443/edge/ws", "wss://chat.example:8443/edge/ws", "chat.example", 8443),
             ("http://[::1]:8080", "ws://[::1]:8080/ws", "::1", 8080),
         ] {
             let url = Url::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!((url.to_string().as_str(), url.host(), url.port()), (want, host, port), "{text}");
+            assert_eq!(url.is_tls(), want.starts_with("wss:"), "{text}");
         }
     }
 
@@ -109,10 +120,6 @@ mod tests {
         for text in ["", "127.0.0.1:8080", "ftp://x", "/ws", "http://", "ws://a:b@host/", "ws://h:99999", "ws://h?t=1"]
         {
             assert!(matches!(Url::parse(text), Err(UrlError::Malformed(_))), "{text}");
-        }
-        for text in ["wss://chat.example", "https://chat.example"] {
-            let error = Url::parse(text).unwrap_err();
-            assert!(error.to_string().contains("TLS"), "{error}");
         }
     }
 }

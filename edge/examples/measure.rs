@@ -9,7 +9,7 @@
 //! second of the server's CPU to N sessions of a topic, with bodies of 128 bytes, BURST messages at a time;
 //! with a RATE that many messages a second (paced: the clients read between them), else as fast as they are written. Clients
 //! run in a process of their own, so that neither their memory nor their time is counted. `ROOST_DRIVER=poll` or `uring`
-//! says which driver.
+//! says which driver, `ROOST_TLS=1.3` or `1.2` that everybody speaks TLS.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -20,10 +20,14 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use mio::{Events, Interest, Poll, Token};
+use roost_edge::tls::{Identity, TlsSetup};
 use roost_edge::{DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, ShardConfig, Upstream};
 use roost_wire::link::{Audience, Down, Envelope, Lane, Up};
 use roost_wire::pb::{self, Frame};
 use roost_wire::{ConvId, Encoding, FrameBody, UserId, ws};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use socket2::{Domain, Socket, Type};
 
 /// Each has a descriptor.
@@ -77,10 +81,35 @@ fn serve(shards: usize) -> Result<Running> {
     // Nobody here beats.
     let shard = ShardConfig { heartbeat: Duration::from_secs(3600), ..ShardConfig::default() };
     let config = EdgeConfig { listen: ([127, 0, 0, 1], 0).into(), shards, driver, shard, ..EdgeConfig::default() };
-    let bound = Edge::bind(config)?;
+    let mut bound = Edge::bind(config)?;
+    if std::env::var_os("ROOST_TLS").is_some() {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let identity = Identity::dev(&certificates(), since.as_secs() as i64)?;
+        bound = bound.with_tls(TlsSetup::new(identity.server_config(&[b"http/1.1"])?, false));
+    }
     let router = Arc::new(Yes::default());
     router.0.set(bound.handle()).map_err(|_| "set once")?;
     Ok(bound.start(router.clone(), router)?)
+}
+
+/// Where the certificate is that both sides know.
+fn certificates() -> std::path::PathBuf {
+    std::env::temp_dir().join("roost-measure-tls")
+}
+
+/// Settings of clients with TLS, if they are to speak it. Each session is a new one.
+fn tls() -> Result<Option<Arc<ClientConfig>>> {
+    let version = match std::env::var("ROOST_TLS").as_deref() {
+        Ok("1.2") => &rustls::version::TLS12,
+        Ok(_) => &rustls::version::TLS13,
+        Err(_) => return Ok(None),
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificates().join("cert.pem"))?)?;
+    let builder = ClientConfig::builder_with_protocol_versions(&[version]);
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Some(Arc::new(config)))
 }
 
 /// Processes of clients; each ends with its standard input.
@@ -218,8 +247,9 @@ fn cpu_seconds() -> Result<f64> {
 fn clients(addr: SocketAddr, first: usize, sessions: usize) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut streams = Vec::new();
+    let tls = tls()?;
     for number in 0..sessions {
-        let stream = connect(addr, first + number)?;
+        let stream = connect(addr, first + number, tls.as_ref())?;
         stream.set_nonblocking(true)?;
         let mut stream = mio::net::TcpStream::from_std(stream);
         poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
@@ -240,13 +270,25 @@ fn clients(addr: SocketAddr, first: usize, sessions: usize) -> Result<()> {
     }
 }
 
-fn connect(addr: SocketAddr, number: usize) -> Result<TcpStream> {
+fn connect(addr: SocketAddr, number: usize, tls: Option<&Arc<ClientConfig>>) -> Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     // Ports of one address are too few for all.
     let from = [127, 1, 0, (number as u64 / CLIENTS_PER_PROCESS) as u8 + 1];
     socket.bind(&SocketAddr::from((from, 0)).into())?;
     socket.connect(&addr.into())?;
     let mut stream = TcpStream::from(socket);
+    let Some(config) = tls else {
+        enter(&mut stream, number)?;
+        return Ok(stream);
+    };
+    // What comes later is read and thrown away as it is.
+    let mut client = ClientConnection::new(config.clone(), ServerName::try_from("localhost")?)?;
+    enter(&mut rustls::Stream::new(&mut client, &mut stream), number)?;
+    Ok(stream)
+}
+
+/// Becomes a session.
+fn enter(stream: &mut (impl Read + Write), number: usize) -> Result<()> {
     let head = "GET /ws HTTP/1.1\r\nHost: edge\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
                 Sec-WebSocket-Protocol: roost.v1.pb\r\n\r\n";
@@ -269,5 +311,5 @@ fn connect(addr: SocketAddr, number: usize) -> Result<TcpStream> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(stream)
+    Ok(())
 }

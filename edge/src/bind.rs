@@ -13,6 +13,7 @@ use crate::accept::{self, Acceptor, Control, Shards};
 use crate::address::Gate;
 use crate::config::EdgeConfig;
 use crate::driver::poll::{Hatch, PollDriver};
+use crate::driver::quic::{Parts, QuicConfig, QuicConfigError, QuicDriver};
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Door;
 use crate::driver::{Conn, Drivers, NoDrivers, Unfit};
@@ -20,6 +21,8 @@ use crate::handle::{EdgeHandle, Inner};
 use crate::inbox::Inbox;
 use crate::metrics::LoopMetrics;
 use crate::run::{Setup, ShardLoop, run_shard};
+use crate::sync::Mutex;
+use crate::tls::{TlsDriver, TlsSetup};
 use crate::{HttpService, Upstream};
 
 /// Where an edge begins.
@@ -53,6 +56,9 @@ pub enum BindError {
     /// The driver that was asked for cannot run here.
     #[error("driver uring: {0}; or choose another driver: auto, poll")]
     Driver(#[source] Unfit),
+    /// TLS is not as QUIC needs it.
+    #[error(transparent)]
+    Quic(#[from] QuicConfigError),
     /// Anything else the system refused.
     #[error("cannot listen on {addr}: {source}")]
     Io {
@@ -120,8 +126,10 @@ impl Edge {
                 (control, None)
             }
         };
-        let handle = EdgeHandle { inner: Arc::new(Inner { local_addr, inboxes, metrics, accept }) };
-        Ok(Bound { handle, acceptor, drivers, config: Arc::new(config.into_shard()) })
+        let streams = inboxes.len();
+        let inner = Inner { local_addr, quic_addr: None, inboxes, streams, metrics, quic_metrics: Vec::new(), accept };
+        let handle = EdgeHandle { inner: Arc::new(inner) };
+        Ok(Bound { handle, acceptor, drivers, quic: Vec::new(), tls: None, config })
     }
 }
 
@@ -131,7 +139,9 @@ pub struct Bound {
     /// Who accepts for drivers that do not.
     acceptor: Option<(Acceptor, Vec<Hatch>)>,
     drivers: Drivers,
-    config: Arc<ShardConfig>,
+    quic: Vec<QuicDriver>,
+    tls: Option<TlsSetup>,
+    config: EdgeConfig,
 }
 
 impl Bound {
@@ -139,6 +149,42 @@ impl Bound {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.handle.local_addr()
+    }
+
+    /// Lets it speak TLS.
+    #[must_use]
+    pub fn with_tls(self, tls: TlsSetup) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// Takes sessions by QUIC as well, in as many shards again. Each kind of shards shares out the limits of connections for
+    /// itself.
+    ///
+    /// # Errors
+    /// [`BindError`], which says what to do.
+    ///
+    /// # Panics
+    /// If a handle was taken before: it would not know of these shards.
+    pub fn with_quic(mut self, quic: &QuicConfig) -> Result<Self, BindError> {
+        let shard = self.config.clone().into_shard();
+        let parts = Parts::new(quic, &shard)?;
+        let first = self.config.shard_count();
+        let shards = first..first.saturating_add(self.config.quic_shard_count());
+        let group =
+            QuicDriver::group(quic, &parts, shards, &shard).map_err(|error| BindError::new(quic.listen, error))?;
+        let inner = Arc::get_mut(&mut self.handle.inner).expect("no handle was taken yet");
+        for waker in group.wakers {
+            inner.inboxes.push(Inbox::new(waker, self.config.mailbox_items_max));
+            inner.metrics.push((Arc::new(ShardMetrics::default()), Arc::new(LoopMetrics::default())));
+        }
+        let EdgeConfig { connections_per_address_max, addresses_exempt, .. } = self.config.clone();
+        let gate = Arc::new(Mutex::new(Gate::new(connections_per_address_max, addresses_exempt, usize::MAX)));
+        self.quic = group.drivers;
+        for driver in &mut self.quic {
+            driver.enter(inner.accept.clone(), gate.clone());
+        }
+        (inner.quic_metrics, inner.quic_addr) = (group.metrics, Some(group.local_addr));
+        Ok(self)
     }
 
     /// A handle; what is posted before the start waits in the mailboxes.
@@ -154,14 +200,18 @@ impl Bound {
     pub fn start<U: Upstream, H: HttpService>(self, upstream: Arc<U>, http: Arc<H>) -> io::Result<Running> {
         let mut running = Running { handle: self.handle, threads: Vec::new() };
         let inner = running.handle.inner.clone();
-        let ends = Ends { config: self.config, upstream, http };
-        match self.drivers {
-            Drivers::Poll(drivers) => running.shards(drivers, &ends)?,
+        let ends = Ends { config: Arc::new(self.config.into_shard()), upstream, http };
+        match (self.drivers, self.tls) {
+            (Drivers::Poll(drivers), None) => running.shards(drivers, &ends)?,
+            (Drivers::Poll(drivers), Some(tls)) => running.shards(with_tls(drivers, &tls, &inner), &ends)?,
             #[cfg(target_os = "linux")]
-            Drivers::Uring(drivers) => running.shards(drivers, &ends)?,
+            (Drivers::Uring(drivers), None) => running.shards(drivers, &ends)?,
+            #[cfg(target_os = "linux")]
+            (Drivers::Uring(drivers), Some(tls)) => running.shards(with_tls(drivers, &tls, &inner), &ends)?,
         }
+        running.shards(self.quic, &ends)?;
         if let Some((acceptor, hatches)) = self.acceptor {
-            let shards = inner.inboxes.iter().zip(&inner.metrics);
+            let shards = inner.inboxes.iter().zip(&inner.metrics).take(inner.streams);
             let hatches = hatches.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
             let shards = shards.zip(hatches).map(|((inbox, metrics), hatch)| (inbox.clone(), metrics.1.clone(), hatch));
             let shards = Shards::new(shards);
@@ -175,6 +225,12 @@ impl Bound {
 fn open_hatches(drivers: &mut [PollDriver]) -> io::Result<Vec<Hatch>> {
     tracing::info!(shards = drivers.len(), "each shard has descriptors of its own");
     drivers.iter_mut().map(PollDriver::open_hatch).collect()
+}
+
+/// Each driver with TLS around it.
+fn with_tls<D: Driver>(drivers: Vec<D>, tls: &TlsSetup, inner: &Inner) -> Vec<TlsDriver<D>> {
+    let metrics = inner.metrics.iter().map(|(_, metrics)| metrics.tls.clone());
+    drivers.into_iter().zip(metrics).map(|(driver, metrics)| TlsDriver::new(driver, tls.clone(), metrics)).collect()
 }
 
 /// What all shards share.
@@ -211,7 +267,7 @@ impl Running {
         }
     }
 
-    /// Starts a thread for each driver.
+    /// Starts a thread for each driver: further shards, behind those that have one.
     fn shards<D, U, H>(&mut self, drivers: Vec<D>, ends: &Ends<U, H>) -> io::Result<()>
     where
         D: Driver<Conn: From<Conn>> + Send + 'static,
@@ -222,8 +278,9 @@ impl Running {
         let neighbours: Arc<[_]> = inner.inboxes.clone().into();
         let (begun, all) = mpsc::channel();
         let count = drivers.len();
-        let parts = drivers.into_iter().zip(&inner.inboxes).zip(&inner.metrics);
-        for (number, ((driver, inbox), (shard_metrics, metrics))) in (0_u16..).zip(parts) {
+        let first = self.threads.len();
+        let parts = drivers.into_iter().zip(&inner.inboxes[first..]).zip(&inner.metrics[first..]);
+        for (number, ((driver, inbox), (shard_metrics, metrics))) in (first as u16..).zip(parts) {
             let setup = Setup {
                 config: ends.config.clone(),
                 inbox: inbox.clone(),
@@ -247,7 +304,7 @@ impl Running {
         // A table of descriptors that is copied later would hold connections that were accepted meanwhile.
         drop(begun);
         let count = (0..count).take_while(|_| all.recv().is_ok()).count();
-        if count == self.threads.len() { Ok(()) } else { Err(io::Error::other("a shard could not begin")) }
+        if first + count == self.threads.len() { Ok(()) } else { Err(io::Error::other("a shard could not begin")) }
     }
 
     fn spawn(&mut self, name: String, body: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {

@@ -109,6 +109,13 @@ impl EdgeConfig {
         count.min(SessionKey::SHARDS_MAX.into()) as u16
     }
 
+    /// How many more there are for QUIC, where it is on.
+    pub(crate) fn quic_shard_count(&self) -> u16 {
+        // Elsewhere sockets at one port do not share what comes in.
+        let count = if cfg!(target_os = "linux") { self.shard_count() } else { 1 };
+        count.min(SessionKey::SHARDS_MAX.saturating_sub(self.shard_count()))
+    }
+
     /// Whether each shard of the poll driver is to have a table of descriptors of its own. Somebody asked for more threads
     /// than there are cores, which is good for nothing else, and wants more connections than one table holds.
     pub(crate) fn wants_tables(&self) -> bool {

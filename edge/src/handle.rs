@@ -10,6 +10,7 @@ use roost_wire::link::Down;
 
 use crate::accept::Control;
 use crate::driver::poll::Conn;
+use crate::driver::quic::QuicMetrics;
 use crate::inbox::Inbox;
 use crate::metrics::{EdgeSnapshot, LoopMetrics};
 
@@ -22,8 +23,13 @@ pub struct EdgeHandle {
 
 pub(crate) struct Inner {
     pub(crate) local_addr: SocketAddr,
+    pub(crate) quic_addr: Option<SocketAddr>,
+    /// Of shards of streams, then of those of QUIC.
     pub(crate) inboxes: Vec<Inbox<Conn>>,
+    /// How many of them are of streams.
+    pub(crate) streams: usize,
     pub(crate) metrics: Vec<(Arc<ShardMetrics>, Arc<LoopMetrics>)>,
+    pub(crate) quic_metrics: Vec<Arc<QuicMetrics>>,
     pub(crate) accept: Arc<Control>,
 }
 
@@ -34,7 +40,13 @@ impl EdgeHandle {
         self.inner.local_addr
     }
 
-    /// How many shards there are; they are numbered from 0.
+    /// Where it takes QUIC, if it does.
+    #[must_use]
+    pub fn quic_addr(&self) -> Option<SocketAddr> {
+        self.inner.quic_addr
+    }
+
+    /// How many shards there are, those of QUIC included; they are numbered from 0.
     #[must_use]
     pub fn shards(&self) -> u16 {
         // Not above `SessionKey::SHARDS_MAX`: see `EdgeConfig::shard_count`.

@@ -26,6 +26,7 @@ pub mod metrics;
 mod models;
 mod run;
 mod sync;
+pub mod tls;
 mod upstream;
 
 pub use address::{Address, NoSubnet, Permit, Subnet};

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use roost_edge_core::driver::{Driver, Sink};
+use roost_edge_core::driver::{Beginning, Driver, Sink};
 use roost_edge_core::{Effect, End, Shard, ShardConfig, ShardMetrics, bench_topic};
 use roost_wire::CloseCode;
 use roost_wire::link::{Audience, Down, Envelope, SessionKey, Up};
@@ -131,6 +131,10 @@ impl<C> Sink for Side<C> {
 
     fn received(&mut self, key: SessionKey, bytes: &mut [u8]) {
         self.shard.received(key, bytes, self.now);
+    }
+
+    fn datagram(&mut self, key: SessionKey, bytes: &mut [u8]) {
+        self.shard.datagram(key, bytes, self.now);
     }
 
     fn sent(&mut self, key: SessionKey, n: usize) {
@@ -277,7 +281,12 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
     }
 
     fn open(&mut self, conn: D::Conn, peer: SocketAddr) {
-        let key = if self.stop_at.is_some() { None } else { self.side.shard.opened(peer, self.side.now) };
+        let (shard, now) = (&mut self.side.shard, self.side.now);
+        let key = match self.driver.beginning(&conn) {
+            _ if self.stop_at.is_some() => None,
+            Beginning::Head => shard.opened(peer, now),
+            Beginning::Session { datagrams } => shard.opened_native(peer, datagrams, now),
+        };
         let Some(key) = key else {
             self.driver.refuse(conn, &handshake::refusal(503, "Service Unavailable"));
             return;
@@ -310,6 +319,12 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
                 Effect::Close(key) => {
                     self.driver.close(key);
                     self.side.unlink(key);
+                }
+                Effect::CloseWith { session, code } => self.driver.close_with(session, code),
+                Effect::Datagram { session, bytes } => {
+                    if !self.driver.datagram(session, &bytes) {
+                        self.side.shard.undelivered(session, bytes, self.side.now);
+                    }
                 }
                 Effect::HttpOpen { session, peer, bytes } => self.open_http(session, peer, bytes),
                 Effect::HttpData { session, bytes } => {

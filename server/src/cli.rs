@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use crate::commands::{publish, store, token};
 use crate::config::{Config, ConfigError, Layer};
 use crate::doctor::{self, DoctorArgs};
-use crate::{chat, lifecycle};
+use crate::{chat, lifecycle, tls};
 
 /// A wrong setting (`EX_CONFIG` of sysexits.h).
 const EXIT_CONFIG: u8 = 78;
@@ -43,6 +43,8 @@ enum Command {
         EXAMPLES\n  \
         roost serve\n  \
         roost serve --listen 0.0.0.0:8080 --admin 127.0.0.1:9090 --data /srv/roost\n  \
+        roost serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem\n  \
+        roost serve --dev-tls                         https:// with a self-made certificate\n  \
         ROOST_LOG=debug roost serve --config /etc/roost.toml\n\n\
         SIGTERM or Ctrl-C drains: clients are asked to leave, then the server stops. A second one stops it at once.")]
     Serve(Box<ServeArgs>),
@@ -146,6 +148,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Store(_) | Command::Doctor(_) => unreachable!("they were run before"),
         Command::CheckConfig(args) => {
             let config = args.load()?;
+            if !config.dev_tls {
+                tls::Tls::open(&config)?;
+            }
             println!("The settings are well. In force:\n{config:#?}");
             Ok(())
         }

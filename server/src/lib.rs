@@ -24,3 +24,4 @@ mod metrics;
 mod serve;
 mod system;
 mod telemetry;
+mod tls;

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::serve::{self, Node};
 use crate::telemetry;
+use crate::tls;
 
 /// How long sessions that are closed at the drain's deadline may take to end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 async fn live(config: &Config) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = serve::start(config).await?;
-    tracing::info!(listen = %node.listen, admin = %node.admin, data = %config.data.display(), "ready");
+    tracing::info!(listen = %node.listen, tls = node.tls.is_some(), quic = ?node.quic, admin = %node.admin, data = %config.data.display(), "ready");
     if let Some(path) = &config.ready_file {
         tell_ready(path, &node)?;
     }
@@ -109,7 +110,7 @@ impl Stop {
 
 /// Writes the ready file in one step: who waits for it never reads half of it.
 fn tell_ready(path: &Path, node: &Node) -> anyhow::Result<()> {
-    let line = json!({ "listen": node.listen, "admin": node.admin, "pid": std::process::id() });
+    let line = json!({ "listen": node.listen, "quic": node.quic, "admin": node.admin, "pid": std::process::id() });
     let half = path.with_extension("half");
     std::fs::write(&half, format!("{line}\n"))
         .and_then(|()| std::fs::rename(&half, path))
@@ -121,17 +122,34 @@ fn greet(config: &Config, node: &Node) {
     if host.ip().is_unspecified() {
         host.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let server = if host.port() == 8080 { String::new() } else { format!(" --server http://{host}") };
+    let scheme = if node.tls.is_some() { "https" } else { "http" };
+    let key = crate::commands::key::path(&config.data);
+    // A certificate of one's own is for a name, and this machine has that one.
+    let url = match &config.tls_cert {
+        Some(_) if host.ip().is_loopback() => format!("{scheme}://localhost:{}", host.port()),
+        _ => format!("{scheme}://{host}"),
+    };
+    let mut server =
+        if url.starts_with("http:") && host.port() == 8080 { String::new() } else { format!(" --server {url}") };
+    if config.dev_tls {
+        server = format!("{server} --ca {}", tls::dev_dir(&config.data).join("cert.pem").display());
+    }
+    let load = if node.tls.is_none() || config.plaintext {
+        format!(
+            "  Put it under load     cargo run --release -p roost-loadgen -- quick --target http://{host} --token-key {}\n",
+            key.display()
+        )
+    } else {
+        String::new()
+    };
     let text = format!(
         "Roost {version} serves. Messages are kept in {data}.\n\n  \
-           Chat in a browser     http://{host}/\n  \
-           Chat in a terminal    roost chat --as Ada --to Bob{server}\n  \
-           Put it under load     cargo run --release -p roost-loadgen -- quick --target http://{host} --token-key {key}\n  \
+           Chat in a browser     {url}/\n  \
+           Chat in a terminal    roost chat --as Ada --to Bob{server}\n{load}  \
            Health and metrics    http://{admin}/readyz  http://{admin}/metrics\n\n\
          Ctrl-C drains and stops it.\n",
         version = env!("CARGO_PKG_VERSION"),
         data = config.data.display(),
-        key = crate::commands::key::path(&config.data).display(),
         admin = node.admin,
     );
     // Nobody may be reading; the node serves all the same.

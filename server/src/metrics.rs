@@ -12,6 +12,7 @@ use roost_storage::embedded::Histogram;
 use crate::admission::Admission;
 use crate::glue::NodeRouter;
 use crate::guests::Guests;
+use crate::tls::Tls;
 
 /// Who counts.
 pub(crate) struct Sources {
@@ -19,6 +20,7 @@ pub(crate) struct Sources {
     pub guests: Arc<Guests>,
     pub router: Arc<NodeRouter>,
     pub memory: Arc<Admission>,
+    pub tls: Option<Arc<Tls>>,
     pub store: EmbeddedStore,
 }
 
@@ -49,6 +51,7 @@ impl Sources {
         page.sample(name, help, "counter", NO_LABELS, self.guests.refused() as f64);
         self.store_metrics(&mut page);
         self.memory_metrics(&mut page);
+        self.tls_metrics(&mut page);
         process_metrics(&mut page);
         page.text
     }
@@ -73,6 +76,20 @@ impl Sources {
                 page.sample(name, help, "gauge", NO_LABELS, value);
             }
         }
+    }
+
+    fn tls_metrics(&self, page: &mut Page) {
+        let Some(tls) = &self.tls else { return };
+        let (name, help) = (
+            "roost_tls_certificate_left_seconds",
+            "Time until the certificate ends, if the port speaks TLS; below 0 it has.",
+        );
+        page.sample(name, help, "gauge", NO_LABELS, tls.left_s() as f64);
+        let (name, help) =
+            ("roost_tls_reloads_total", "Changed certificates: taken, or not because they cannot be used.");
+        let (taken, failed) = tls.reloads();
+        page.sample(name, help, "counter", &[("result", "taken")], taken as f64);
+        page.sample(name, help, "counter", &[("result", "failed")], failed as f64);
     }
 
     fn store_metrics(&self, page: &mut Page) {

@@ -4,22 +4,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use roost_edge::{Edge, Running};
+use roost_edge::driver::quic::{QuicConfig, SECRET_BYTES};
+use roost_edge::{Bound, Edge, Running};
 use roost_router::auth::Keys;
 use roost_router::{Router, SystemEnv};
 use roost_storage::{EmbeddedOptions, EmbeddedStore};
+use roost_wire::limits;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin, Phase};
 use crate::admission::{Plan, Watch};
 use crate::commands::key;
-use crate::config::Config;
+use crate::config::{Config, QuicListen};
 use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
 use crate::guests::Guests;
 use crate::http::{self, Api};
 use crate::metrics::Sources;
 use crate::system::Root;
+use crate::tls::Tls;
+
+/// What QUIC's tokens are made from, as the store names it: the same after a restart.
+const QUIC_SECRET: &str = "quic";
 
 /// A node that serves.
 pub(crate) struct Node {
@@ -30,7 +36,11 @@ pub(crate) struct Node {
     pub memory: Watch,
     /// Ends the admin pages: the last thing to go.
     pub admin_stop: CancellationToken,
+    /// The certificate of the public port; `None` if it speaks no TLS.
+    pub tls: Option<Arc<Tls>>,
     pub listen: SocketAddr,
+    /// Where it takes QUIC, if it does.
+    pub quic: Option<SocketAddr>,
     pub admin: SocketAddr,
 }
 
@@ -43,10 +53,21 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
         .await
         .with_context(|| format!("cannot serve admin pages on {} (choose another with --admin)", config.admin))?;
     let store = EmbeddedStore::open(&config.data, &EmbeddedOptions::default())?;
+    let tls = Tls::open(config)?;
+    let bound = match &tls {
+        Some(tls) => bound.with_tls(tls.setup(config.plaintext)?),
+        None => bound,
+    };
+    let quic_secret = || store.secret(QUIC_SECRET).context("cannot make the secret of QUIC");
+    let bound = match quic(config, &bound, tls.as_deref(), quic_secret)? {
+        Some(quic) => bound.with_quic(&quic).context("QUIC (choose another address with --quic, or --quic off)")?,
+        None => bound,
+    };
     let keys = Keys::new(&store.secret(key::NAME).context("cannot make the token key")?);
 
     let handle = bound.handle();
     let listen = bound.local_addr();
+    let quic = handle.quic_addr();
     let down = Arc::new(EdgeLink(handle.clone()));
     let router = Router::new(config.router(), keys, Arc::new(store.clone()), down, SystemEnv);
     let phase = Arc::new(Phase::default());
@@ -61,6 +82,7 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
         guests: Arc::clone(&guests),
         router: Arc::clone(&router),
         memory: Arc::clone(&memory.admission),
+        tls: tls.clone(),
         store,
     });
     let admin = admin_listener.local_addr()?;
@@ -77,7 +99,28 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
         runtime: tokio::runtime::Handle::current(),
         service: http::service(Api { router: Arc::clone(&router), guests }),
     };
+    if let Some(tls) = &tls {
+        Arc::clone(tls).watch()?;
+    }
     let edge = bound.start(Arc::new(link), Arc::new(pages))?;
     phase.ready();
-    Ok(Node { edge, router, phase, memory, admin_stop, listen, admin })
+    Ok(Node { edge, router, phase, memory, admin_stop, tls, listen, quic, admin })
+}
+
+/// How the node takes QUIC; `None`: it does not. Without another address it is that of the streams, so that a client needs to
+/// know one.
+fn quic(
+    config: &Config,
+    bound: &Bound,
+    tls: Option<&Tls>,
+    secret: impl FnOnce() -> anyhow::Result<[u8; SECRET_BYTES]>,
+) -> anyhow::Result<Option<QuicConfig>> {
+    let listen = match config.quic {
+        QuicListen::Off => return Ok(None),
+        QuicListen::Auto => bound.local_addr(),
+        QuicListen::At(addr) => addr,
+    };
+    let Some(tls) = tls else { return Ok(None) };
+    let tls = tls.identity.server_config(&[limits::ALPN.as_bytes()]).context("QUIC does not work here")?;
+    Ok(Some(QuicConfig::new(listen, Arc::new(tls), secret()?)))
 }

@@ -48,7 +48,7 @@ class Server:
             assert time.monotonic() < deadline, "the server did not become ready"
             time.sleep(0.02)
         told = json.loads(ready.read_text())
-        self.listen, self.admin = told["listen"], told["admin"]
+        self.listen, self.admin, self.quic = told["listen"], told["admin"], told.get("quic")
 
     def stop(self, how=signal.SIGTERM):
         """Ends it; returns its exit code, the signal's number negative if that ended it."""

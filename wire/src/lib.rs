@@ -15,6 +15,7 @@ pub mod id;
 pub mod json;
 pub mod limits;
 pub mod link;
+pub mod native;
 pub mod ws;
 
 /// The message types of `proto/roost.proto`; the comments come from there.

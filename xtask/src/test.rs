@@ -20,14 +20,14 @@ pub(crate) enum Part {
     Miri,
     /// The web client: modules in node, pages in Chromium.
     Web,
-    /// A second implementation of the protocol as the client: Python's `websockets`.
+    /// A second implementation of the protocol as the client: Python's `websockets`, and aioquic.
     Python,
     /// The Autobahn test suite against a release build.
     Autobahn,
 }
 
 /// Python packages of the tests.
-const PYTHON_PACKAGES: &[&str] = &["pytest==9.2.0", "websockets==17.4"];
+const PYTHON_PACKAGES: &[&str] = &["pytest==9.2.0", "websockets==17.4", "aioquic==1.7.2", "grpcio-tools==1.85.1"];
 
 pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
     let wanted = |part| parts.is_empty() || parts.contains(&part);

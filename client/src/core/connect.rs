@@ -34,11 +34,13 @@ pub(crate) struct Connecting {
     /// When a connection was lost whose CONNECT has no answer, in this life or at the end of an earlier one. The server
     /// may hold it for the newer one of this device.
     rival: Option<Instant>,
+    /// The server ended the session for the connection that is coming: the app need not hear of either.
+    handed_over: bool,
 }
 
 impl Connecting {
     pub(crate) const fn new(base: Url) -> Self {
-        Self { base, urls: VecDeque::new(), at: None, leave_by: None, rival: None }
+        Self { base, urls: VecDeque::new(), at: None, leave_by: None, rival: None, handed_over: false }
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
@@ -74,6 +76,12 @@ impl Core {
         }
     }
 
+    /// The connection of the session; `None` while there is none.
+    #[must_use]
+    pub fn link(&self) -> Option<LinkId> {
+        self.current.as_ref().map(|link| link.id)
+    }
+
     /// The app knows better than the back-off (the network is back, the user asks): try now.
     pub fn retry_now(&mut self, now: Instant) {
         if self.current.is_none() {
@@ -81,6 +89,20 @@ impl Core {
         } else {
             // Is the connection still there? The answer, or its absence, will tell.
             self.ping(now);
+        }
+        self.settle(now);
+    }
+
+    /// There may be a better way to the server than the one in use (another network, another transport): a second connection is
+    /// opened, and serves once it is a session; nothing is lost between them. If it fails, the first one stays.
+    pub fn try_another(&mut self, now: Instant) {
+        if self.current.is_some() && self.coming.is_none() {
+            self.open(now);
+            if let Some(coming) = &mut self.coming {
+                coming.spare = true;
+            }
+        } else {
+            self.retry_now(now);
         }
         self.settle(now);
     }
@@ -116,7 +138,7 @@ impl Core {
         self.connecting.at = None;
         let moved = match self.current.replace(link) {
             Some(old) => self.begin_leaving(old, now),
-            None => false,
+            None => std::mem::take(&mut self.connecting.handed_over),
         };
         if !moved && let Some(user) = self.user.clone() {
             let (name, session) = (self.name.clone(), welcome.session);
@@ -242,6 +264,9 @@ impl Core {
         if greeted && gone.code() != Some(CloseCode::Replaced.number()) {
             self.connecting.rival = Some(now);
         }
+        if coming.spare && self.current.is_some() {
+            return;
+        }
         let fatal = match gone {
             Gone::Closed { code: Some(code), reason } if greeted && !by_ourselves && !should_reconnect(Some(*code)) => {
                 Some(EndReason::Code { code: *code, reason: reason.clone() })
@@ -274,6 +299,11 @@ impl Core {
             self.backoff.reset();
         }
         let code = gone.code();
+        let replaced = code == Some(CloseCode::Replaced.number());
+        if replaced && self.coming.as_ref().is_some_and(|coming| coming.stage == Stage::Greeting) {
+            self.connecting.handed_over = true;
+            return;
+        }
         if !should_reconnect(code) && !self.is_replaced_by_ourselves(code, now) {
             let reason = match gone {
                 Gone::Closed { reason, .. } => reason.clone(),
@@ -299,6 +329,7 @@ impl Core {
     /// Plans the next try and tells the app.
     fn retry_later(&mut self, gone: &Gone, asked: Option<Duration>, now: Instant) {
         let told = self.current.is_none();
+        self.connecting.handed_over = false;
         if self.coming.is_none() {
             let mut delay = self.backoff.next(&mut self.random);
             if let Some(asked) = asked {
@@ -323,6 +354,9 @@ impl Core {
         let Some(mut link) = self.coming.take() else { return };
         link.unanswered();
         self.effects.push_back(Effect::Shut { link: link.id, code: CloseCode::Normal.number() });
+        if link.spare && self.current.is_some() {
+            return;
+        }
         let gone = Gone::Failed(format!("{} (error {})", error.message, error.code));
         if error.retryable {
             let asked = (error.retry_after_ms > 0).then(|| pause(&error, Duration::ZERO));
@@ -337,7 +371,10 @@ impl Core {
         if self.current.as_ref().is_none_or(|current| current.id != link) || self.coming.is_some() {
             return; // Already on the way.
         }
-        self.connecting.urls = goaway.urls.iter().take(URLS_MAX).filter_map(|url| Url::parse(url).ok()).collect();
+        // Whoever came by TLS is not sent on without it: tokens go that way.
+        let secret = self.connecting.base.is_tls();
+        let urls = goaway.urls.iter().take(URLS_MAX).filter_map(|url| Url::parse(url).ok());
+        self.connecting.urls = urls.filter(|url| url.is_tls() || !secret).collect();
         let slot = match goaway.deadline_ms {
             0 => goaway.slot_ms,
             deadline => goaway.slot_ms.min(deadline),

@@ -13,7 +13,7 @@ use crate::url::Url;
 /// What the driver is to do, in this order.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
-    /// Open a WebSocket; answer with `Core::opened` or `Core::closed`.
+    /// Open a connection; answer with `Core::opened` or `Core::closed`.
     Open {
         /// Its name from now on.
         link: LinkId,

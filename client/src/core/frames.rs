@@ -149,15 +149,16 @@ impl Core {
         }
     }
 
-    /// An entry with the cmid of a message that still waits: its acknowledgement was lost, but it is stored.
+    /// An entry with the cmid of a message that still waits: it is stored, and its acknowledgement is lost or on its way.
     fn own(&mut self, entry: &pb::Entry) {
         if self.user.as_ref().is_none_or(|user| user.as_str() != entry.from) {
             return;
         }
         let Ok(cmid) = Cmid::from_str(&entry.cmid) else { return };
         if self.outbox.record(&cmid).is_some_and(|record| record.conv.as_str() == entry.conv) {
+            let dup = self.outbox.was_tried(&cmid);
             self.outbox.settle(&cmid);
-            let sent = pb::Sent { conv: entry.conv.clone(), seq: entry.seq, ts: entry.ts, dup: true };
+            let sent = pb::Sent { conv: entry.conv.clone(), seq: entry.seq, ts: entry.ts, dup };
             self.effects.push_back(Effect::Sent { cmid, result: Ok(sent) });
         }
     }

@@ -48,6 +48,8 @@ pub(crate) enum Beat {
 pub(crate) struct Link {
     pub(crate) id: LinkId,
     pub(crate) stage: Stage,
+    /// Another one serves, and stays if this one fails.
+    pub(crate) spare: bool,
     /// When opening began; when WELCOME came.
     pub(crate) since: Instant,
     asked: BTreeMap<u64, Asked>,
@@ -69,6 +71,7 @@ impl Link {
         Self {
             id,
             stage: Stage::Opening,
+            spare: false,
             since: now,
             asked: BTreeMap::new(),
             rids: 0,

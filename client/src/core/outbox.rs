@@ -187,6 +187,12 @@ impl Outbox {
         self.lanes.get(conv)?.iter().map(|item| &item.record).find(|record| record.cmid == *cmid)
     }
 
+    /// Whether an earlier try of it may have succeeded.
+    pub(crate) fn was_tried(&self, cmid: &Cmid) -> bool {
+        let lane = self.cmids.get(cmid).and_then(|conv| self.lanes.get(conv));
+        lane.and_then(|lane| lane.iter().find(|item| item.record.cmid == *cmid)).is_some_and(|item| item.attempt > 0)
+    }
+
     /// Every message still waiting, as its store keeps it.
     pub(crate) fn drain(&mut self) -> Vec<Record> {
         let lanes = std::mem::take(self).lanes;

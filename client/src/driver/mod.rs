@@ -1,19 +1,24 @@
 //! Drives a [`Core`] on tokio: one task for the core, one for each of its connections.
 
 pub(crate) mod link;
+mod quic;
+pub(crate) mod race;
+mod websocket;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roost_wire::{ConvId, Encoding, FrameBody, Seq, UserId, pb};
+use roost_wire::{ConvId, FrameBody, Seq, UserId, pb};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::Transport;
 use crate::core::{Cmid, Core, Effect, Event, Gone, LinkId, Record, Resume, Ticket};
 use crate::error::{RequestError, SendError};
 use crate::persist::OutboxStore;
-use link::{FromLink, Link, ToLink};
+use link::{FromLink, Link, Manner, ToLink};
+use race::{QUIC_AGAIN_AFTER, Way, may_be_quic};
 
 /// Commands of the app that the driver has not taken yet.
 pub(crate) const COMMANDS_QUEUED_MAX: usize = 256;
@@ -35,6 +40,7 @@ pub(crate) enum Command {
     Received(ConvId, Seq),
     Resume(oneshot::Sender<Resume>),
     RetryNow,
+    NetworkChanged,
     Close,
 }
 
@@ -56,28 +62,42 @@ impl Taken {
     }
 }
 
-/// Who the server said this is.
+/// Who the server said this is, and by which way.
 #[derive(Debug, Default)]
-pub(crate) struct Me(Mutex<Option<(UserId, String)>>);
+pub(crate) struct Me(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    user: Option<(UserId, String)>,
+    way: Option<Way>,
+}
 
 impl Me {
-    pub(crate) fn get(&self) -> Option<(UserId, String)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, user: UserId, name: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((user, name));
+    pub(crate) fn get(&self) -> Option<(UserId, String)> {
+        self.known().user.clone()
+    }
+
+    pub(crate) fn way(&self) -> Option<Way> {
+        self.known().way
     }
 }
 
 struct Handle {
     orders: mpsc::Sender<ToLink>,
     task: tokio::task::JoinHandle<()>,
+    /// `None` until it is open.
+    way: Option<Way>,
+    /// It might be carried by QUIC.
+    hopeful: bool,
 }
 
 pub(crate) struct Driver {
     core: Core,
-    encoding: Encoding,
+    manner: Manner,
     store: Box<dyn OutboxStore>,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<Event>,
@@ -86,6 +106,10 @@ pub(crate) struct Driver {
     taken: Arc<Taken>,
     me: Arc<Me>,
     links: BTreeMap<LinkId, Handle>,
+    /// When QUIC is tried for a session that has come by WebSocket.
+    quic_at: Option<Instant>,
+    /// The next connection is to be that try.
+    by_quic: bool,
     /// Connections that are closing.
     goodbyes: JoinSet<()>,
     /// Given to every link.
@@ -99,7 +123,7 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(
         core: Core,
-        encoding: Encoding,
+        manner: Manner,
         store: Box<dyn OutboxStore>,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<Event>,
@@ -109,7 +133,7 @@ impl Driver {
         let (reporter, reports) = mpsc::channel(REPORTS_QUEUED_MAX);
         Self {
             core,
-            encoding,
+            manner,
             store,
             commands,
             events,
@@ -117,6 +141,8 @@ impl Driver {
             taken,
             me,
             links: BTreeMap::new(),
+            quic_at: None,
+            by_quic: false,
             goodbyes: JoinSet::new(),
             reporter,
             reports,
@@ -133,7 +159,7 @@ impl Driver {
         let mut paused = false;
         let events = self.events.clone();
         while !self.core.is_ended() {
-            let deadline = self.core.next_deadline().map(Instant::from_std);
+            let deadline = self.core.next_deadline().map(Instant::from_std).into_iter().chain(self.quic_at).min();
             let full = self.pending.len() >= EVENTS_QUEUED_MAX;
             if paused && !full {
                 self.core.forgive(now());
@@ -155,6 +181,7 @@ impl Driver {
                         self.core.forgive(now());
                     }
                     self.core.timeout(now());
+                    self.try_quic_if_due();
                 }
                 _ = self.goodbyes.join_next(), if !self.goodbyes.is_empty() => {}
             }
@@ -191,6 +218,7 @@ impl Driver {
                 let _ = reply.send(self.core.resume());
             }
             Command::RetryNow => self.core.retry_now(now()),
+            Command::NetworkChanged => self.network_changed(),
             Command::Close => {
                 self.take();
                 self.core.close(now());
@@ -206,12 +234,56 @@ impl Driver {
 
     fn report(&mut self, link: LinkId, report: FromLink) {
         match report {
-            FromLink::Opened => self.core.opened(link, now()),
+            FromLink::Opened(way) => {
+                if let Some(handle) = self.links.get_mut(&link) {
+                    handle.way = Some(way);
+                }
+                self.core.opened(link, now());
+            }
             FromLink::Message(payload) => self.core.message(link, &payload, now()),
             FromLink::Gone(gone) => {
                 self.links.remove(&link);
                 self.core.closed(link, &gone, now());
             }
+        }
+    }
+
+    /// A session by QUIC goes on from another socket; one by WebSocket is lost with its address, so another is opened.
+    fn network_changed(&mut self) {
+        self.manner.paths.forget();
+        self.manner.endpoints.rebind();
+        match self.serving().and_then(|handle| handle.way) {
+            Some(Way::WebSocket) => self.core.try_another(now()),
+            _ => self.core.retry_now(now()),
+        }
+    }
+
+    /// The connection of the session.
+    fn serving(&self) -> Option<&Handle> {
+        self.links.get(&self.core.link()?)
+    }
+
+    fn try_quic_if_due(&mut self) {
+        if self.quic_at.is_some_and(|at| at <= Instant::now()) {
+            self.quic_at = None;
+            self.by_quic = true;
+            self.core.try_another(now());
+            self.carry_out();
+            // Unless a connection was under way already.
+            self.by_quic = false;
+        }
+    }
+
+    /// Notes which way the session has come, and when a better one is tried.
+    fn note_way(&mut self) {
+        let serving = self.serving();
+        let (way, hopeful) = serving.map_or((None, false), |handle| (handle.way, handle.hopeful));
+        self.me.known().way = way;
+        match way {
+            Some(Way::WebSocket) if hopeful => {
+                self.quic_at.get_or_insert_with(|| Instant::now() + QUIC_AGAIN_AFTER);
+            }
+            _ => self.quic_at = None,
         }
     }
 
@@ -237,13 +309,20 @@ impl Driver {
                 }
             }
         }
+        self.note_way();
     }
 
     fn open(&mut self, id: LinkId, url: crate::url::Url) {
         tracing::debug!(%url, "connecting");
         let (orders, receiver) = mpsc::channel(ORDERS_QUEUED_MAX);
-        let link = Link { id, url, encoding: self.encoding, orders: receiver, reports: self.reporter.clone() };
-        self.links.insert(id, Handle { orders, task: tokio::spawn(link.run()) });
+        let (mut manner, reports) = (self.manner.clone(), self.reporter.clone());
+        let hopeful = manner.transport == Transport::Auto && may_be_quic(&url, &manner);
+        if std::mem::take(&mut self.by_quic) {
+            manner.transport = Transport::Quic;
+        }
+        let link = Link { id, url, manner, orders: receiver, reports };
+        let task = tokio::spawn(link.run());
+        self.links.insert(id, Handle { orders, task, way: None, hopeful });
     }
 
     fn transmit(&mut self, link: LinkId, payload: bytes::Bytes) {
@@ -257,7 +336,7 @@ impl Driver {
     }
 
     fn shut(&mut self, link: LinkId, code: u16) {
-        let Some(Handle { orders, mut task }) = self.links.remove(&link) else { return };
+        let Some(Handle { orders, mut task, .. }) = self.links.remove(&link) else { return };
         let _ = orders.try_send(ToLink::Close(code));
         self.goodbyes.spawn(async move {
             // `orders` is dropped here: a link that had no room for the close ends with its queue.
@@ -270,7 +349,7 @@ impl Driver {
 
     fn event(&mut self, event: Event) {
         if let Event::Connected { user, name, .. } = &event {
-            self.me.set(user.clone(), name.clone());
+            self.me.known().user = Some((user.clone(), name.clone()));
         }
         if self.events.is_closed() {
             return;

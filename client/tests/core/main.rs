@@ -1,6 +1,7 @@
 //! Tables for the core: what it does with GOAWAY, refusals of CONNECT, refused requests and channels.
 
 mod channels;
+mod moving;
 
 use std::time::{Duration, Instant};
 
@@ -122,7 +123,8 @@ fn f38_goaway_is_obeyed_at_its_slot_and_address() {
         ("at the slot, same address", 4000, 30_000, vec![], 4000, "ws://base/ws"),
         ("never after the deadline", 40_000, 3000, vec![], 3000, "ws://base/ws"),
         ("elsewhere", 100, 30_000, vec!["http://other:81"], 100, "ws://other:81/ws"),
-        ("an address of no use", 100, 30_000, vec!["wss://other"], 100, "ws://base/ws"),
+        ("with TLS from now on", 100, 30_000, vec!["https://other"], 100, "wss://other/ws"),
+        ("an address of no use", 100, 30_000, vec!["mailto:other"], 100, "ws://base/ws"),
     ] {
         let mut run = Run::live();
         let urls = urls.into_iter().map(str::to_owned).collect();

@@ -5,7 +5,7 @@ mod server;
 use std::time::Duration;
 
 use roost_client::{
-    Client, Config, ConnectError, EndReason, Event, Events, FileOutbox, RequestError, Resume, SendError,
+    Client, Config, ConnectError, EndReason, Event, Events, FileOutbox, RequestError, Resume, SendError, Transport,
 };
 use roost_wire::{ConvId, Encoding, UserId, pb};
 use server::{Behaviour, TestServer};
@@ -223,7 +223,9 @@ async fn starting_without_a_server_or_with_a_wrong_address_says_why() {
     let url = format!("http://{nobody}");
     let error = Client::builder(&url).guest("Ada").connect().await.err().expect("refused");
     assert!(matches!(&error, ConnectError::Failed { url: told, .. } if *told == url), "{error}");
-    let error = Client::builder("wss://chat.example").guest("Ada").start().err().expect("refused");
-    assert!(error.to_string().contains("TLS"), "{error}");
+    let error = Client::builder("ftp://chat.example").guest("Ada").start().err().expect("refused");
+    assert!(error.to_string().contains("https://"), "{error}");
+    let error = Client::builder(&url).transport(Transport::Quic).guest("Ada").start().err().expect("refused");
+    assert_eq!(error, ConnectError::NoQuic);
     assert!(matches!(Client::builder(&url).start().err(), Some(ConnectError::Identity)));
 }

@@ -15,9 +15,24 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use roost_wire::CloseCode;
 use roost_wire::link::SessionKey;
 
 use crate::{End, Outbound};
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// With the head of an HTTP request.
+    #[default]
+    Head,
+    /// As a session of frames on a stream.
+    Session {
+        /// Whether the peer takes datagrams beside the stream.
+        datagrams: bool,
+    },
+}
 
 /// Moves the bytes of one shard's connections. Lives on the shard's thread.
 pub trait Driver {
@@ -54,13 +69,20 @@ pub trait Driver {
     /// Tells `sink` what happened, within the driver's budget. True: the budget was used up, and there is more.
     fn deliver<S: Sink<Conn = Self::Conn>>(&mut self, sink: &mut S) -> bool;
 
+    /// How `conn` begins.
+    fn beginning(&self, conn: &Self::Conn) -> Beginning {
+        let _ = conn;
+        Beginning::Head
+    }
+
     /// Takes `conn` as the transport of `key` and starts to read.
     ///
     /// # Errors
     /// The transport cannot be used; it was let go.
     fn attach(&mut self, key: SessionKey, conn: Self::Conn) -> io::Result<()>;
 
-    /// Sends `answer` as far as it goes without waiting, and lets `conn` go.
+    /// Sends `answer` as far as it goes without waiting, and lets `conn` go. A transport that tells its end by a code
+    /// tells [`CloseCode::Overloaded`] instead.
     fn refuse(&mut self, conn: Self::Conn, answer: &[u8]);
 
     /// Sends from the front of `outbound`; what is taken at once is returned, in bytes.
@@ -89,6 +111,18 @@ pub trait Driver {
     /// Lets `key` go. What was taken by [`Driver::write`] before still reaches a peer that reads.
     fn close(&mut self, key: SessionKey);
 
+    /// The same, and tells the peer why, where the transport has a way to.
+    fn close_with(&mut self, key: SessionKey, code: CloseCode) {
+        let _ = code;
+        self.close(key);
+    }
+
+    /// Sends `bytes` to `key` beside the stream, now or never. False: not in this way, try the stream.
+    fn datagram(&mut self, key: SessionKey, bytes: &Bytes) -> bool {
+        let _ = (key, bytes);
+        false
+    }
+
     /// How many keys are attached.
     fn connections(&self) -> usize;
 
@@ -106,6 +140,11 @@ pub trait Sink {
 
     /// Bytes arrived, in a buffer that is lent for the call and may be changed.
     fn received(&mut self, key: SessionKey, bytes: &mut [u8]);
+
+    /// A datagram arrived beside the stream, in a buffer that is lent for the call and may be changed.
+    fn datagram(&mut self, key: SessionKey, bytes: &mut [u8]) {
+        let _ = (key, bytes);
+    }
 
     /// A send has ended: `n` bytes from the front of the queue are out.
     fn sent(&mut self, key: SessionKey, n: usize);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use roost_wire::CloseCode;
 use roost_wire::link::{Envelope, SessionKey, Up};
 
 /// Something the driver is to do. Effects are to be obeyed in the order in which they are polled.
@@ -22,6 +23,21 @@ pub enum Effect {
     Resume(SessionKey),
     /// Let the connection go: nothing more is to be written, or writing took too long. The key is dead now.
     Close(SessionKey),
+    /// The same for a session that is no WebSocket: its transport is to tell the peer why.
+    CloseWith {
+        /// The connection.
+        session: SessionKey,
+        /// Why.
+        code: CloseCode,
+    },
+    /// An ephemeral push for a peer that takes datagrams. Where it cannot be sent as one now, it is to be given back to
+    /// [`crate::Shard::undelivered`].
+    Datagram {
+        /// The connection.
+        session: SessionKey,
+        /// One frame, its length before it.
+        bytes: Bytes,
+    },
     /// A request that is not for us: a new stream for the HTTP service.
     HttpOpen {
         /// The connection.

@@ -35,3 +35,4 @@ pub use effect::{Effect, End, HttpDown};
 pub use metrics::{ShardMetrics, ShardSnapshot};
 pub use outbound::Outbound;
 pub use shard::{Memory, Shard, bench_topic};
+pub use wheel::Wheel;

@@ -95,6 +95,8 @@ counters! {
     upgrades,
     /// Of these, those that agreed on permessage-deflate.
     upgrades_deflate,
+    /// Connections that were sessions from the start: by QUIC.
+    native_opened,
     /// Connections handed to the HTTP service.
     http_opened,
     /// Sessions that the router accepted.

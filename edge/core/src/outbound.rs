@@ -50,7 +50,8 @@ impl Outbound {
             .chain(self.rest.iter().flat_map(|rest| rest.iter()))
     }
 
-    pub(crate) fn push(&mut self, frame: Bytes) {
+    /// Queues a frame; an empty one is none.
+    pub fn push(&mut self, frame: Bytes) {
         if frame.is_empty() {
             return;
         }
@@ -66,7 +67,7 @@ impl Outbound {
     ///
     /// # Panics
     /// If more was written than waits: the driver counts wrong.
-    pub(crate) fn advance(&mut self, written: usize) -> usize {
+    pub fn advance(&mut self, written: usize) -> usize {
         assert!(written <= self.bytes, "{written} B written of {} B", self.bytes);
         self.bytes -= written;
         let (mut left, mut completed) = (written, 0);

@@ -1,13 +1,16 @@
 //! What a shard keeps of one connection.
 //!
 //! A connection begins with a request head ([`Head`]). It then belongs to the HTTP service ([`Http`]) or is a session
-//! ([`Session`]), which ends in [`Closing`]. What a stage needs lives in it and goes with it.
+//! ([`Session`]), which ends in [`Closing`]. On a transport that is no HTTP it is a session from the start. What a stage
+//! needs lives in it and goes with it.
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use roost_wire::limits::{CONNECT_BYTES_MAX, ECHO_MESSAGE_BYTES_MAX};
+use roost_wire::native::{Cut, frame_of};
 use roost_wire::ws::{Decoder, Deflate, Side};
-use roost_wire::{Encoding, UserId};
+use roost_wire::{CloseCode, Encoding, UserId};
 
 use crate::ShardConfig;
 use crate::bucket::Bucket;
@@ -71,10 +74,10 @@ pub(crate) struct Http {
     pub(crate) done: bool,
 }
 
-/// A WebSocket session.
+/// A session, by WebSocket or not.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) decoder: Decoder,
+    pub(crate) framing: Framing,
     pub(crate) phase: Phase,
     pub(crate) joined: Option<Box<Joined>>,
     pub(crate) sends: Bucket,
@@ -91,7 +94,21 @@ pub(crate) struct Session {
     pub(crate) deflate: Option<Deflate>,
     /// Durable pushes are held back; CHANGED is due once the queue has drained.
     pub(crate) behind: bool,
+    /// Ephemeral pushes leave as datagrams.
+    pub(crate) datagrams: bool,
 }
+
+/// How its bytes become frames.
+#[derive(Debug)]
+pub(crate) enum Framing {
+    /// By messages of RFC 6455.
+    WebSocket(Decoder),
+    /// One behind another on a stream.
+    Native(Cut),
+}
+
+// A session that is no WebSocket makes the others no larger.
+const _: () = assert!(size_of::<Framing>() == size_of::<Decoder>());
 
 #[derive(Debug)]
 pub(crate) enum Phase {
@@ -129,6 +146,8 @@ pub(crate) enum Closing {
     Handshake(Decoder),
     /// The peer's close frame is in, or not awaited: only ours is to be written.
     Heard,
+    /// No frame says why: the transport does, once what is queued is written.
+    Last(CloseCode),
     /// The request was refused, or nothing of the peer can be understood any more: once our bytes are written it
     /// lingers, and what comes is thrown away.
     Deaf,
@@ -146,6 +165,14 @@ impl Connection {
             paused: false,
             stranger: true,
         }
+    }
+
+    /// One that is a session from the start.
+    pub(crate) fn native(config: &ShardConfig, peer: SocketAddr, datagrams: bool, now: Tick, until: Tick) -> Self {
+        let caller = Caller { peer, bearer: None };
+        let framing = Framing::Native(Cut::default());
+        let session = Session { framing, datagrams, ..Session::new(config, Encoding::Protobuf, None, caller) };
+        Self { stage: Stage::Session(session), ..Self::new(peer, now, until) }
     }
 
     pub(crate) fn session(&self) -> Option<&Session> {
@@ -217,7 +244,7 @@ impl Connection {
 impl Session {
     pub(crate) fn new(config: &ShardConfig, encoding: Encoding, deflate: Option<Deflate>, caller: Caller) -> Self {
         Self {
-            decoder: decoder(deflate, config.frame_bytes_max.min(CONNECT_BYTES_MAX)),
+            framing: Framing::WebSocket(decoder(deflate, config.frame_bytes_max.min(CONNECT_BYTES_MAX))),
             phase: Phase::AwaitConnect(Box::new(caller)),
             joined: None,
             sends: Bucket::default(),
@@ -229,13 +256,14 @@ impl Session {
             encoding,
             deflate,
             behind: false,
+            datagrams: false,
         }
     }
 
     /// One that is there to be measured.
     pub(crate) fn bench(config: &ShardConfig, path: BenchPath, deflate: Option<Deflate>, caller: Caller) -> Self {
         Self {
-            decoder: decoder(deflate, ECHO_MESSAGE_BYTES_MAX),
+            framing: Framing::WebSocket(decoder(deflate, ECHO_MESSAGE_BYTES_MAX)),
             phase: Phase::Bench(path),
             ..Self::new(config, Encoding::Json, deflate, caller)
         }
@@ -248,6 +276,18 @@ impl Session {
         }
     }
 
+    /// The bytes of `message`, as this session is sent them.
+    pub(crate) fn dressed(&self, message: &Bytes) -> Bytes {
+        match self.framing {
+            Framing::WebSocket(_) => message.clone(),
+            Framing::Native(_) => frame_of(message),
+        }
+    }
+
+    pub(crate) fn is_native(&self) -> bool {
+        matches!(self.framing, Framing::Native(_))
+    }
+
     pub(crate) fn is_throttled(&self) -> bool {
         self.throttled_until != NEVER
     }
@@ -256,6 +296,16 @@ impl Session {
         match &self.phase {
             Phase::Live(user) => Some(user),
             _ => None,
+        }
+    }
+}
+
+impl Framing {
+    /// True if nothing is half received.
+    pub(crate) fn is_idle(&self) -> bool {
+        match self {
+            Self::WebSocket(decoder) => decoder.is_idle(),
+            Self::Native(cut) => cut.is_idle(),
         }
     }
 }

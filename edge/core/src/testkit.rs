@@ -213,6 +213,8 @@ impl Rig {
             Effect::Pause(_) => "pause".into(),
             Effect::Resume(_) => "resume".into(),
             Effect::Close(_) => "close".into(),
+            Effect::CloseWith { code, .. } => format!("close {}", code.number()),
+            Effect::Datagram { bytes, .. } => format!("datagram {}", bytes.len()),
             Effect::HttpOpen { bytes, .. } => format!("http open {}", bytes.len()),
             Effect::HttpData { bytes, .. } => format!("http data {}", bytes.len()),
             Effect::HttpEof { .. } => "http eof".into(),

@@ -31,8 +31,9 @@ const IDLE: Node = Node { next: NONE, prev: NONE, tick: NEVER };
 /// Bytes a slot's timer takes.
 pub(crate) const TIMER_BYTES: usize = size_of::<Node>();
 
+/// A timer for each of many slots, in ticks of whatever length: arming, disarming and finding the next are O(1).
 #[derive(Debug)]
-pub(crate) struct Wheel {
+pub struct Wheel {
     now: Tick,
     /// First slot of each list.
     heads: Box<[u32; DUE + 1]>,
@@ -40,18 +41,27 @@ pub(crate) struct Wheel {
     nodes: Vec<Node>,
 }
 
+impl Default for Wheel {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Wheel {
-    pub(crate) fn new() -> Self {
+    /// One at tick 0, without timers.
+    #[must_use]
+    pub fn new() -> Self {
         Self { now: 0, heads: Box::new([NONE; DUE + 1]), occupied: [0; LEVELS], nodes: Vec::new() }
     }
 
-    /// When the timer of `slot` goes off; `NEVER` if it is not armed.
-    pub(crate) fn armed(&self, slot: u32) -> Tick {
+    /// When the timer of `slot` goes off; [`u32::MAX`] if it is not armed.
+    #[must_use]
+    pub fn armed(&self, slot: u32) -> Tick {
         self.nodes.get(slot as usize).map_or(NEVER, |node| node.tick)
     }
 
     /// Arms the timer of `slot` for `tick`, unless it goes off sooner anyway.
-    pub(crate) fn arm_by(&mut self, slot: u32, tick: Tick) {
+    pub fn arm_by(&mut self, slot: u32, tick: Tick) {
         if self.armed(slot) <= tick {
             return;
         }
@@ -63,7 +73,8 @@ impl Wheel {
         self.link(slot);
     }
 
-    pub(crate) fn disarm(&mut self, slot: u32) {
+    /// The timer of `slot` goes off no more.
+    pub fn disarm(&mut self, slot: u32) {
         if self.armed(slot) == NEVER {
             return;
         }
@@ -79,7 +90,7 @@ impl Wheel {
     }
 
     /// A slot whose timer is due at `to`; it is not armed any more. `None`: no more are.
-    pub(crate) fn expired(&mut self, to: Tick) -> Option<u32> {
+    pub fn expired(&mut self, to: Tick) -> Option<u32> {
         loop {
             let slot = self.heads[DUE];
             if slot != NONE {
@@ -97,7 +108,8 @@ impl Wheel {
     }
 
     /// When to look again: no timer goes off before. `None`: none is armed.
-    pub(crate) fn next(&self) -> Option<Tick> {
+    #[must_use]
+    pub fn next(&self) -> Option<Tick> {
         if self.heads[DUE] != NONE {
             return Some(self.now);
         }

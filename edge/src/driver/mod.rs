@@ -5,7 +5,8 @@ mod conn;
 mod flags;
 mod linger;
 pub mod poll;
-mod table;
+pub mod quic;
+pub(crate) mod table;
 #[cfg(target_os = "linux")]
 pub mod uring;
 

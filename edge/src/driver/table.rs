@@ -3,23 +3,23 @@
 use roost_wire::link::SessionKey;
 
 /// What a table holds.
-pub(super) trait Row {
+pub(crate) trait Row {
     /// The generation of the key it belongs to.
     fn generation(&self) -> u32;
 }
 
 /// The shard's slab decides which slots are in use; this follows it.
-pub(super) struct Table<T> {
+pub(crate) struct Table<T> {
     rows: Vec<Option<T>>,
     len: usize,
 }
 
 impl<T: Row> Table<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { rows: Vec::new(), len: 0 }
     }
 
-    pub(super) fn put(&mut self, slot: u32, row: T) {
+    pub(crate) fn put(&mut self, slot: u32, row: T) {
         let slot = slot as usize;
         if slot >= self.rows.len() {
             self.rows.resize_with(slot + 1, || None);
@@ -30,22 +30,22 @@ impl<T: Row> Table<T> {
     }
 
     /// What belongs to `key`; `None` if the key is stale.
-    pub(super) fn get(&mut self, key: SessionKey) -> Option<&mut T> {
+    pub(crate) fn get(&mut self, key: SessionKey) -> Option<&mut T> {
         self.rows.get_mut(key.slot() as usize)?.as_mut().filter(|row| row.generation() == key.generation())
     }
 
     /// Takes what belongs to `key` out.
-    pub(super) fn take(&mut self, key: SessionKey) -> Option<T> {
+    pub(crate) fn take(&mut self, key: SessionKey) -> Option<T> {
         self.get(key)?;
         self.len -= 1;
         self.rows[key.slot() as usize].take()
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn keys(&self, shard: u16) -> impl Iterator<Item = SessionKey> {
+    pub(crate) fn keys(&self, shard: u16) -> impl Iterator<Item = SessionKey> {
         let key = move |(slot, row): (usize, &Option<T>)| {
             row.as_ref().map(|row| SessionKey::new(shard, slot as u32, row.generation()))
         };

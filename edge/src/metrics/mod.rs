@@ -5,13 +5,16 @@
 pub mod names;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roost_edge_core::metrics::{OneWriter, ShardSnapshot};
 
 use self::names::Name;
+use crate::driver::quic::QuicSnapshot;
 use crate::handle::Inner;
 use crate::sync::{AtomicU64, Ordering::Relaxed};
+use crate::tls::{TlsMetrics, TlsSnapshot};
 
 /// How a metric moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct LoopMetrics {
     places_used: AtomicU64,
     polls_rearmed: AtomicU64,
     completions_overflowed: AtomicU64,
+    /// Those of the TLS between its driver and its shard.
+    pub(crate) tls: Arc<TlsMetrics>,
 }
 
 /// What the counters of one shard's loop stood at.
@@ -60,6 +65,8 @@ pub struct LoopSnapshot {
     pub polls_rearmed: u64,
     /// Times completions did not fit into a ring.
     pub completions_overflowed: u64,
+    /// What its TLS counted.
+    pub tls: TlsSnapshot,
 }
 
 /// Counters of accepting.
@@ -124,6 +131,7 @@ impl LoopMetrics {
             places_used: self.places_used.load(Relaxed),
             polls_rearmed: self.polls_rearmed.load(Relaxed),
             completions_overflowed: self.completions_overflowed.load(Relaxed),
+            tls: self.tls.snapshot(),
         }
     }
 }
@@ -135,6 +143,10 @@ pub struct EdgeSnapshot {
     pub total: ShardSnapshot,
     /// Per shard.
     pub shards: Vec<(ShardSnapshot, LoopSnapshot)>,
+    /// TLS, summed over the shards.
+    pub tls: TlsSnapshot,
+    /// QUIC's own, summed over its shards; `None` where it is off.
+    pub quic: Option<QuicSnapshot>,
     /// Times accepting paused because descriptors or memory ran out.
     pub accept_pauses: u64,
     /// Connections that failed while being accepted.
@@ -176,9 +188,13 @@ impl EdgeSnapshot {
             accept_refused_address: accept.refused_address.load(Relaxed),
             ..Self::default()
         };
+        for shard in &inner.quic_metrics {
+            *snapshot.quic.get_or_insert_default() += &shard.snapshot();
+        }
         for (shard, inbox) in inner.metrics.iter().zip(&inner.inboxes) {
             let (counters, turns) = (shard.0.snapshot(), shard.1.snapshot(inbox.dropped()));
             snapshot.total += &counters;
+            snapshot.tls += &turns.tls;
             snapshot.shards.push((counters, turns));
         }
         snapshot
@@ -208,8 +224,14 @@ impl EdgeSnapshot {
         });
         let accept =
             [(names::ACCEPT_PAUSES, None, self.accept_pauses), (names::ACCEPT_ERRORS, None, self.accept_errors)];
-        let whole =
-            summed.chain(accept).map(move |(name, label, value)| Sample::new(name, label.map(borrowed), value as f64));
+        let tls = names::TLS.iter().map(|&(name, label, value)| (name, label, value(&self.tls)));
+        let counted = self.quic.unwrap_or_default();
+        let quic = names::QUIC.iter().map(move |&(name, label, value)| (name, label, value(&counted)));
+        let whole = summed
+            .chain(accept)
+            .chain(tls)
+            .chain(quic)
+            .map(move |(name, label, value)| Sample::new(name, label.map(borrowed), value as f64));
         let shards = names::PER_SHARD.iter().flat_map(|&(name, _, value)| {
             self.shards.iter().enumerate().map(move |(shard, (_, turns))| {
                 Sample::new(name, Some(("shard", Cow::Owned(shard.to_string()))), value(turns))

@@ -3,6 +3,8 @@
 use roost_edge_core::metrics::ShardSnapshot;
 
 use super::{Kind, LoopSnapshot};
+use crate::driver::quic::QuicSnapshot;
+use crate::tls::TlsSnapshot;
 
 /// A metric's name and what it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +146,62 @@ pub const COMPLETIONS_OVERFLOWED: Name = counter(
     "roost_uring_completions_overflowed_total",
     "Times completions did not fit into a ring, so that the kernel kept them elsewhere.",
 );
+/// Handshakes that ended well.
+pub const TLS_HANDSHAKES: Name = counter(
+    "roost_tls_handshakes_total",
+    "TLS handshakes that ended well: full ones, and those that resumed a session.",
+);
+/// Handshakes that failed, by reason.
+pub const TLS_FAILED: Name = counter("roost_tls_handshakes_failed_total", "TLS handshakes that did not end well.");
+/// Sessions of TLS.
+pub const TLS_OPEN: Name =
+    gauge("roost_tls_sessions_open", "Connections whose TLS handshake is over and that have not ended.");
+/// Sessions of TLS that broke.
+pub const TLS_BROKEN: Name = counter(
+    "roost_tls_sessions_broken_total",
+    "Connections closed because what came after the TLS handshake was forged, damaged or out of place.",
+);
+/// Connections of QUIC.
+pub const QUIC_OPEN: Name =
+    gauge("roost_quic_connections_open", "QUIC connections, handshakes under way and those that end included.");
+/// Connections of QUIC begun.
+pub const QUIC_OPENED: Name = counter("roost_quic_connections_opened_total", "QUIC connections begun.");
+/// Handshakes of QUIC.
+pub const QUIC_HANDSHAKES: Name = counter("roost_quic_handshakes_total", "QUIC handshakes that ended well.");
+/// Connections of QUIC that became no session, by reason.
+pub const QUIC_FAILED: Name =
+    counter("roost_quic_connections_failed_total", "QUIC connections that ended before they were a session.");
+/// Retries.
+pub const QUIC_RETRIES: Name =
+    counter("roost_quic_retries_total", "Initials answered with Retry: too many strangers began handshakes.");
+/// Clients that moved.
+pub const QUIC_MIGRATIONS: Name =
+    counter("roost_quic_migrations_total", "Times a QUIC client was heard from another address than before.");
+/// Datagrams received.
+pub const QUIC_DATAGRAMS_IN: Name = counter("roost_quic_datagrams_received_total", "UDP datagrams received.");
+/// Datagrams sent.
+pub const QUIC_DATAGRAMS_OUT: Name = counter("roost_quic_datagrams_sent_total", "UDP datagrams sent.");
+/// Calls that receive.
+pub const QUIC_RECEIVES: Name =
+    counter("roost_quic_receives_total", "Calls of the kernel that receive datagrams; each may bring many.");
+/// Calls that send.
+pub const QUIC_SENDS: Name =
+    counter("roost_quic_sends_total", "Calls of the kernel that send datagrams; each may take many of one client.");
+/// Datagrams handed on.
+pub const QUIC_FORWARDED: Name = counter(
+    "roost_quic_datagrams_forwarded_total",
+    "Datagrams handed to the shard they belong to; none where the kernel steers them.",
+);
+/// Datagrams dropped, by reason.
+pub const QUIC_DROPPED: Name = counter("roost_quic_datagrams_dropped_total", "UDP datagrams dropped.");
+/// Pings of ours.
+pub const QUIC_PINGS: Name = counter(
+    "roost_quic_pings_total",
+    "Pings sent to clients that had acknowledged nothing for a while, so that what is kept for them is let go.",
+);
+/// Sessions without a head.
+pub const NATIVE_OPENED: Name =
+    counter("roost_quic_sessions_begun_total", "QUIC connections that opened their stream, so that CONNECT is due.");
 /// Pauses of accepting.
 pub const ACCEPT_PAUSES: Name =
     counter("roost_accept_pauses_total", "Times accepting paused because descriptors or memory ran out.");
@@ -181,6 +239,7 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (INFLATIONS_REFUSED, None, |shard| shard.inflations_refused),
     (MESSAGES_DEFLATED, None, |shard| shard.messages_deflated),
     (DEFLATE_BYTES_SAVED, None, |shard| shard.deflate_bytes_saved),
+    (NATIVE_OPENED, None, |shard| shard.native_opened),
     (HTTP_OPENED, None, |shard| shard.http_opened),
     (SESSIONS_OPEN, None, |shard| shard.sessions_opened.saturating_sub(shard.sessions_closed)),
     (SESSIONS_OPENED, None, |shard| shard.sessions_opened),
@@ -232,6 +291,47 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (THROTTLES, None, |shard| shard.throttles),
 ];
 
+/// What TLS counts, summed over the shards.
+pub(super) const TLS: &[Series<TlsSnapshot, u64>] = &[
+    (TLS_HANDSHAKES, Some(("kind", "full")), |tls| tls.handshakes_full),
+    (TLS_HANDSHAKES, Some(("kind", "resumed")), |tls| tls.handshakes_resumed),
+    (TLS_FAILED, reason("refused"), |tls| tls.failed_refused),
+    (TLS_FAILED, reason("unfit"), |tls| tls.failed_unfit),
+    (TLS_FAILED, reason("alpn"), |tls| tls.failed_alpn),
+    (TLS_FAILED, reason("malformed"), |tls| tls.failed_malformed),
+    (TLS_FAILED, reason("large"), |tls| tls.failed_large),
+    (TLS_FAILED, reason("ended"), |tls| tls.failed_ended),
+    (TLS_FAILED, reason("plaintext"), |tls| tls.failed_plaintext),
+    (TLS_FAILED, reason("internal"), |tls| tls.failed_internal),
+    (TLS_OPEN, None, TlsSnapshot::open),
+    (TLS_BROKEN, None, |tls| tls.broken),
+];
+
+/// What QUIC counts, summed over its shards.
+pub(super) const QUIC: &[Series<QuicSnapshot, u64>] = &[
+    (QUIC_OPEN, None, |quic| quic.opened.saturating_sub(quic.closed)),
+    (QUIC_OPENED, None, |quic| quic.opened),
+    (QUIC_HANDSHAKES, None, |quic| quic.handshakes),
+    (QUIC_FAILED, reason("handshake"), |quic| quic.failed_handshake),
+    (QUIC_FAILED, reason("late"), |quic| quic.failed_late),
+    (QUIC_FAILED, reason("crowded"), |quic| quic.failed_crowded),
+    (QUIC_FAILED, reason("address"), |quic| quic.failed_address),
+    (QUIC_FAILED, reason("stopping"), |quic| quic.failed_stopping),
+    (QUIC_RETRIES, None, |quic| quic.retries),
+    (QUIC_MIGRATIONS, None, |quic| quic.migrations),
+    (QUIC_DATAGRAMS_IN, None, |quic| quic.datagrams_in),
+    (QUIC_DATAGRAMS_OUT, None, |quic| quic.datagrams_out),
+    (QUIC_RECEIVES, None, |quic| quic.receives),
+    (QUIC_SENDS, None, |quic| quic.sends),
+    (QUIC_FORWARDED, None, |quic| quic.forwarded),
+    (QUIC_DROPPED, reason("stray"), |quic| quic.dropped_stray),
+    (QUIC_DROPPED, reason("forward_full"), |quic| quic.dropped_forward),
+    (QUIC_DROPPED, reason("answer"), |quic| quic.dropped_answer),
+    (QUIC_DROPPED, reason("amplification"), |quic| quic.dropped_amplified),
+    (QUIC_DROPPED, reason("unsendable"), |quic| quic.dropped_unsendable),
+    (QUIC_PINGS, None, |quic| quic.pings),
+];
+
 /// What is told per shard.
 pub(super) const PER_SHARD: &[Series<LoopSnapshot, f64>] = &[
     (TURNS, None, |shard| shard.turns as f64),
@@ -271,7 +371,9 @@ mod tests {
 
     #[test]
     fn names_follow_the_rules() {
-        let names = SUMMED.iter().map(|(name, ..)| name).chain(PER_SHARD.iter().map(|(name, ..)| name));
+        let names = SUMMED.iter().map(|(name, ..)| name).chain(TLS.iter().map(|(name, ..)| name));
+        let names = names.chain(QUIC.iter().map(|(name, ..)| name));
+        let names = names.chain(PER_SHARD.iter().map(|(name, ..)| name));
         for Name { name, help, kind } in names {
             assert!(name.starts_with("roost_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");

@@ -19,6 +19,11 @@ const STEP: Duration = Duration::from_millis(10);
 pub(crate) trait Harness {
     type Driver: Driver;
     type Peer: Peer;
+    /// Bytes that a peer sends to begin, which no rule counts.
+    const PREAMBLE_BYTES: usize = 0;
+
+    /// What one write takes at least, if it is offered more.
+    const OFFERED_BYTES_MAX: usize = usize::MAX;
 
     /// A driver for shard 0, its waker, and something that makes connections to it.
     fn new() -> (Self, Self::Driver, Arc<dyn Wake>)
@@ -35,6 +40,10 @@ pub(crate) trait Harness {
 
 /// The other end of a connection. Nothing here waits.
 pub(crate) trait Peer {
+    /// Whether it and the driver can begin to talk. To be asked while the driver turns.
+    fn is_ready(&mut self) -> bool {
+        true
+    }
     /// Sends as much of `bytes` as goes; the number of bytes.
     fn send(&mut self, bytes: &[u8]) -> usize;
     /// Takes what has come. `None`: the end came.
@@ -63,6 +72,8 @@ pub(crate) struct Heard<C> {
     pub(crate) received: HashMap<SessionKey, Vec<u8>>,
     pub(crate) ended: HashMap<SessionKey, End>,
     pub(crate) half_closed: Vec<SessionKey>,
+    /// Bytes of a preamble that have not come.
+    preamble: HashMap<SessionKey, usize>,
     /// Whether connections are to be kept when their peer sends no more.
     pub(crate) keeps: bool,
     sent: Vec<(SessionKey, usize)>,
@@ -76,6 +87,7 @@ impl<C> Default for Heard<C> {
             received: HashMap::new(),
             ended: HashMap::new(),
             half_closed: Vec::new(),
+            preamble: HashMap::new(),
             keeps: false,
             sent: Vec::new(),
             writable: Vec::new(),
@@ -94,7 +106,12 @@ impl<C> Sink for Heard<C> {
     fn received(&mut self, key: SessionKey, bytes: &mut [u8]) {
         assert!(!bytes.is_empty(), "the end is told by `ended`");
         assert!(!self.ended.contains_key(&key) && !self.half_closed.contains(&key), "bytes after the end");
-        self.received.entry(key).or_default().extend_from_slice(bytes);
+        let passed = self.preamble.get_mut(&key).map_or(0, |left| {
+            let passed = bytes.len().min(*left);
+            *left -= passed;
+            passed
+        });
+        self.received.entry(key).or_default().extend_from_slice(&bytes[passed..]);
         bytes.fill(0xee); // the buffer is lent, and may be changed
     }
 
@@ -128,12 +145,14 @@ impl<H: Harness> Bench<H> {
 
     /// An attached connection.
     pub(crate) fn connect(&mut self) -> (SessionKey, H::Peer) {
-        let (conn, peer) = self.harness.connect(&mut self.driver, &mut self.heard);
+        let (conn, mut peer) = self.harness.connect(&mut self.driver, &mut self.heard);
         let now = self.driver.now();
         let key = self.shard.opened((Ipv4Addr::LOCALHOST, 1).into(), now).expect("room");
         self.shard.received(key, &mut b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), now);
         while self.shard.poll_effect().is_some() {}
+        self.heard.preamble.insert(key, H::PREAMBLE_BYTES);
         self.driver.attach(key, conn).expect("a fresh connection");
+        self.until("the peer is ready", |_| peer.is_ready());
         (key, peer)
     }
 

@@ -11,5 +11,6 @@ mod limits;
 mod poll_tables;
 mod sessions;
 mod support;
+mod tls;
 #[cfg(target_os = "linux")]
 mod uring_tables;

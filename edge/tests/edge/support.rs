@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use roost_edge::{DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
+use roost_edge::{Bound, DriverKind, Edge, EdgeConfig, EdgeHandle, HttpIo, HttpService, Running, Upstream};
 use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey, Up};
 use roost_wire::pb::{self, Frame};
 use roost_wire::ws::{self, Decoder, Event, Side};
@@ -26,9 +26,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Router {
     edge: OnceLock<EdgeHandle>,
     pub(crate) gone: std::sync::Mutex<Vec<SessionKey>>,
+    connected: std::sync::Mutex<Vec<SessionKey>>,
 }
 
 impl Router {
+    /// Everybody who ever connected.
+    pub(crate) fn sessions(&self) -> Vec<SessionKey> {
+        self.connected.lock().unwrap().clone()
+    }
+
     fn answer(&self, up: Up) -> Vec<Down> {
         match up {
             Up::Connect { session, rid, connect, .. } if connect.guest == "nobody" => {
@@ -36,6 +42,7 @@ impl Router {
                 vec![Down::Refused { session, rid, error, close: CloseCode::Unauthenticated }]
             }
             Up::Connect { session, rid, connect, .. } => {
+                self.connected.lock().unwrap().push(session);
                 let user = UserId::new(&format!("u_{}", connect.guest)).expect("a guest's name fits an id");
                 let welcome =
                     pb::Welcome { user: user.to_string(), session: session.to_string(), ..Default::default() };
@@ -137,12 +144,22 @@ fn driver() -> DriverKind {
 }
 
 pub(crate) fn serve(config: EdgeConfig) -> Server {
-    let bound = Edge::bind(config).expect("port 0 is free");
-    let (addr, router) = (bound.local_addr(), Arc::new(Router::default()));
-    assert!(router.edge.set(bound.handle()).is_ok());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let running = bound.start(router.clone(), Arc::new(Hyper(runtime))).unwrap();
-    Server { addr, router, running }
+    Server::start(Edge::bind(config).expect("port 0 is free"), Arc::new(Router::default()), Hyper::new())
+}
+
+impl Hyper {
+    pub(crate) fn new() -> Self {
+        Self(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
+    }
+}
+
+impl Server {
+    pub(crate) fn start(bound: Bound, router: Arc<Router>, http: Hyper) -> Self {
+        assert!(router.edge.set(bound.handle()).is_ok());
+        let addr = bound.local_addr();
+        let running = bound.start(router.clone(), Arc::new(http)).unwrap();
+        Self { addr, router, running }
+    }
 }
 
 impl Server {
@@ -161,8 +178,8 @@ impl Server {
 }
 
 /// A blocking client: frames by hand, so that tests can cut and hold back bytes.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     decoder: Decoder,
     encoding: Encoding,
     /// Read and not decoded yet.
@@ -190,6 +207,20 @@ impl Client {
     pub(crate) fn upgrade(stream: TcpStream, encoding: Encoding) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream, encoding)
+    }
+
+    /// Becomes a session.
+    pub(crate) fn connect(addr: SocketAddr, encoding: Encoding, guest: &str) -> Self {
+        let mut client = Self::open(addr, encoding);
+        client.enter(guest);
+        client
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Upgrades on a stream of any kind.
+    pub(crate) fn over(stream: S, encoding: Encoding) -> Self {
         let decoder = Decoder::new(Side::Client, 1 << 20);
         let mut client = Self { stream, decoder, encoding, input: Vec::new() };
         let head = format!(
@@ -291,14 +322,12 @@ impl Client {
         }
     }
 
-    /// Becomes a session.
-    pub(crate) fn connect(addr: SocketAddr, encoding: Encoding, guest: &str) -> Self {
-        let mut client = Self::open(addr, encoding);
-        client.say(1, FrameBody::Connect(pb::Connect { guest: guest.into(), ..Default::default() }));
-        let frame = client.hear_frame();
+    /// Sends CONNECT and reads WELCOME.
+    pub(crate) fn enter(&mut self, guest: &str) {
+        self.say(1, FrameBody::Connect(pb::Connect { guest: guest.into(), ..Default::default() }));
+        let frame = self.hear_frame();
         let Some(FrameBody::Welcome(welcome)) = &frame.body else { panic!("{frame:?}") };
         assert_eq!((frame.rid, welcome.user.as_str()), (1, &*format!("u_{guest}")));
-        client
     }
 
     pub(crate) fn entry(&mut self) -> String {

@@ -347,7 +347,11 @@ impl Common {
 
 fn url(text: &str) -> Result<Url, String> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    Url::parse(&whole).map_err(|error| error.to_string())
+    match Url::parse(&whole) {
+        Ok(url) if url.is_tls() => Err(format!("`{text}`: loads are without TLS: use http://")),
+        Ok(url) => Ok(url),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 pub(super) fn span(text: &str) -> Result<Duration, String> {

@@ -18,8 +18,9 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use clap::Args;
-use roost_client::{Client, ConnectError, EndReason, Events, Resume};
+use clap::{Args, ValueEnum};
+use roost_client::tls::UNTRUSTED;
+use roost_client::{Builder, Client, ConnectError, EndReason, Events, Resume, Transport, Trust};
 use roost_wire::ErrorCode;
 
 use partner::Target;
@@ -30,6 +31,7 @@ use state::State;
 #[command(after_help = "EXAMPLES\n  \
     roost chat --as Ada --to Bob                   talk to Bob; if nobody is called Bob, wait for him\n  \
     roost chat --as Ada --to u_4k2…                talk to exactly this person\n  \
+    roost chat --as Ada --to Bob --server https://chat.example.org\n  \
     roost chat --as Ada --channel news             follow a channel, and write to it if you may\n  \
     echo hi | roost chat --as Ada --to Bob         send one message from a script; 0 once it is stored\n  \
     roost chat --as Ada --to Bob --json --stay </dev/null    print everything that happens, one JSON object a line\n\n\
@@ -50,12 +52,37 @@ pub struct ChatArgs {
     /// The server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "ROOST_SERVER")]
     server: String,
+    /// A PEM file with the certificate to trust, instead of those that this machine trusts; for a server with --dev-tls its
+    /// roost-data/dev-tls/cert.pem
+    #[arg(long, value_name = "FILE", env = "ROOST_CA")]
+    ca: Option<PathBuf>,
+    /// What carries the session: auto tries QUIC first where the server speaks TLS, and WebSocket 250 ms later
+    #[arg(long, value_name = "WAY", value_enum, default_value = "auto", env = "ROOST_TRANSPORT")]
+    transport: Way,
     /// Print events as JSON, one a line, and read messages as lines
     #[arg(long)]
     json: bool,
     /// When the input ends, stay and print what arrives
     #[arg(long)]
     stay: bool,
+}
+
+/// What may carry a session.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Way {
+    Auto,
+    Quic,
+    Ws,
+}
+
+impl From<Way> for Transport {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Auto => Self::Auto,
+            Way::Quic => Self::Quic,
+            Way::Ws => Self::WebSocket,
+        }
+    }
 }
 
 /// Chats until the user leaves, the input has been sent, or the server refuses.
@@ -94,7 +121,7 @@ async fn enter(args: &ChatArgs) -> anyhow::Result<(Client, Events, State)> {
         (None, None) => None,
     };
     if let Some(token) = token {
-        let (client, events) = Client::builder(&args.server).token(token).connect().await.map_err(explain)?;
+        let (client, events) = builder(args).token(token).connect().await.map_err(explain)?;
         return Ok((client, events, State::none()));
     }
     let name = args.name.as_deref().unwrap_or_default().trim();
@@ -120,11 +147,16 @@ async fn enter(args: &ChatArgs) -> anyhow::Result<(Client, Events, State)> {
 }
 
 async fn connect(args: &ChatArgs, name: &str, resume: Resume, state: &State) -> Result<(Client, Events), ConnectError> {
-    let mut builder = Client::builder(&args.server).guest(name).resume(resume);
+    let mut builder = builder(args).guest(name).resume(resume);
     if let Some(outbox) = state.outbox().map_err(|error| ConnectError::Outbox(error.to_string()))? {
         builder = builder.outbox(outbox);
     }
     builder.connect().await
+}
+
+fn builder(args: &ChatArgs) -> Builder {
+    let trust = args.ca.clone().map_or(Trust::System, Trust::File);
+    Client::builder(&args.server).trust(trust).transport(args.transport.into())
 }
 
 const fn is_stale(code: u32) -> bool {
@@ -133,6 +165,9 @@ const fn is_stale(code: u32) -> bool {
 
 fn explain(error: ConnectError) -> anyhow::Error {
     match error {
+        ConnectError::Failed { url, reason } if reason.contains(UNTRUSTED) => {
+            anyhow::anyhow!("{url}: {reason} (name the file with a certificate to trust by --ca)")
+        }
         ConnectError::Failed { url, reason } => {
             anyhow::anyhow!(
                 "no server answers at {url}: {reason} (start one with `roost serve`, or name it with --server)"

@@ -3,14 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use http::{Request, Uri};
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use roost_client::Trust;
+use roost_client::tls::{Connector, UNTRUSTED};
+use roost_client::url::Url;
 use roost_router::auth::Scope;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::key;
 
@@ -28,7 +33,10 @@ pub(crate) struct PublishArgs {
     text: String,
     /// The server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "ROOST_SERVER")]
-    server: Uri,
+    server: String,
+    /// A PEM file with the certificate to trust, instead of those that this machine trusts
+    #[arg(long, value_name = "FILE", env = "ROOST_CA")]
+    ca: Option<PathBuf>,
     /// A service token [default: made from the key in the data directory]
     #[arg(long, env = "ROOST_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -48,7 +56,7 @@ pub(crate) async fn run(args: PublishArgs) -> anyhow::Result<()> {
         }
     };
     let body = json!({"channel": args.channel, "body": {"text": args.text}}).to_string();
-    let (status, answer) = tokio::time::timeout(ANSWER_WITHIN, post(&args.server, &token, body))
+    let (status, answer) = tokio::time::timeout(ANSWER_WITHIN, post(&args.server, args.ca, &token, body))
         .await
         .with_context(|| format!("{} did not answer within {} s", args.server, ANSWER_WITHIN.as_secs()))??;
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
@@ -60,19 +68,38 @@ pub(crate) async fn run(args: PublishArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn post(server: &Uri, token: &str, body: String) -> anyhow::Result<(http::StatusCode, Bytes)> {
-    let authority = server.authority().context("--server needs a host: http://127.0.0.1:8080")?;
-    if server.scheme_str() != Some("http") {
-        bail!("--server must begin with http://");
-    }
-    let (host, port) = (authority.host(), authority.port_u16().unwrap_or(80));
-    let stream = tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port))
+async fn post(
+    server: &str,
+    ca: Option<PathBuf>,
+    token: &str,
+    body: String,
+) -> anyhow::Result<(http::StatusCode, Bytes)> {
+    let url = Url::parse(server)?;
+    let stream = TcpStream::connect((url.host(), url.port()))
         .await
         .with_context(|| format!("no server answers at {server} (start one with `roost serve`)"))?;
+    if url.is_tls() {
+        let connector = Connector::new(&ca.map_or(Trust::System, Trust::File))?;
+        let stream = connector.connect(url.host(), stream).await.map_err(|error| match error.to_string() {
+            text if text.contains(UNTRUSTED) => {
+                anyhow!("{server}: {text} (name the file with a certificate to trust by --ca)")
+            }
+            text => anyhow!("{server}: {text}"),
+        })?;
+        send(stream, &url, token, body).await
+    } else {
+        send(stream, &url, token, body).await
+    }
+}
+
+async fn send<S>(stream: S, url: &Url, token: &str, body: String) -> anyhow::Result<(http::StatusCode, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driving = tokio::spawn(connection);
     let request = Request::post("/v1/publish")
-        .header(http::header::HOST, authority.as_str())
+        .header(http::header::HOST, url.authority())
         .header(http::header::AUTHORIZATION, format!("Bearer {token}"))
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))?;

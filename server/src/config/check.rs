@@ -5,7 +5,7 @@ use std::time::Duration;
 use roost_edge_core::config::OriginPolicy;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, QuicListen};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key, reason: String| Err(ConfigError::Value { key, reason });
@@ -15,6 +15,18 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.listen == config.admin && config.listen.port() != 0 {
         return refuse("admin", format!("{} is the address of `listen` already; give it another port", config.admin));
+    }
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(_), None) => return refuse("tls_key", "the private key of `tls_cert` is needed as well".into()),
+        (None, Some(_)) => return refuse("tls_cert", "the certificate of `tls_key` is needed as well".into()),
+        (Some(_), Some(_)) if config.dev_tls => {
+            return refuse("dev_tls", "there is a certificate in `tls_cert` already: choose one of them".into());
+        }
+        _ => {}
+    }
+    let has_tls = config.dev_tls || config.tls_cert.is_some();
+    if matches!(config.quic, QuicListen::At(_)) && !has_tls {
+        return refuse("quic", "QUIC needs a certificate: set `tls_cert` and `tls_key`, or `dev_tls`".into());
     }
     if config.shards > usize::from(roost_wire::link::SessionKey::SHARDS_MAX) {
         return refuse("shards", format!("at most {}", roost_wire::link::SessionKey::SHARDS_MAX));
@@ -80,6 +92,11 @@ mod tests {
             ("listen = '127.0.0.1:1'\nadmin = '127.0.0.1:1'", "admin"),
             ("connections_max = 0", "connections_max"),
             ("unauthenticated_max = 0", "unauthenticated_max"),
+            ("tls_cert = 'cert.pem'", "tls_key"),
+            ("tls_key = 'key.pem'", "tls_cert"),
+            ("quic = '127.0.0.1:443'", "quic"),
+            ("quic = 'everywhere'", "quic"),
+            ("tls_cert = 'cert.pem'\ntls_key = 'key.pem'\ndev_tls = true", "dev_tls"),
             ("frame_bytes_max = 10", "frame_bytes_max"),
             ("heartbeat = '1ms'", "heartbeat"),
             ("drain_window = '20s'\ndrain_deadline = '10s'", "drain_deadline"),

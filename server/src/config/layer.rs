@@ -87,6 +87,34 @@ impl<'de> Deserialize<'de> for Subnets {
     }
 }
 
+/// Where clients come by QUIC, as written in settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuicListen {
+    /// At the address of `listen`, if it speaks TLS.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl FromStr for QuicListen {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::At).map_err(|_| "write it as 0.0.0.0:443, auto or off".to_owned()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for QuicListen {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Whether messages may be compressed, as written in settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -129,6 +157,24 @@ layer! {
     /// Directory of the embedded store and the token key [default: ./roost-data]
     #[arg(value_name = "DIR")]
     data: PathBuf => "ROOST_DATA";
+    /// PEM file with the server's certificate, and those it is signed with: then the port speaks TLS (https://, wss://). Read
+    /// anew when it changes, and on SIGHUP
+    #[arg(value_name = "FILE")]
+    tls_cert: PathBuf => "ROOST_TLS_CERT";
+    /// PEM file with its private key
+    #[arg(value_name = "FILE")]
+    tls_key: PathBuf => "ROOST_TLS_KEY";
+    /// Speak TLS with a self-made certificate for localhost, kept in dev-tls in the data directory: for trying it on one's own
+    /// machine [default: false]
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    dev_tls: bool => "ROOST_DEV_TLS";
+    /// Where the port speaks TLS, whether http:// and ws:// are served there as well [default: false, but true with dev-tls]
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_short_help = true)]
+    plaintext: bool => "ROOST_PLAINTEXT";
+    /// Where clients come by QUIC (UDP): an address, off, or auto for the address and port of --listen where that speaks TLS.
+    /// The certificate is the same [default: auto]
+    #[arg(value_name = "ADDR")]
+    quic: QuicListen => "ROOST_QUIC";
     /// Name of this node, told to clients [default: roost]
     #[arg(value_name = "NAME")]
     node: String => "ROOST_NODE";
@@ -235,6 +281,11 @@ impl Layer {
             listen: self.listen.unwrap_or(default.listen),
             admin: self.admin.unwrap_or(default.admin),
             data: self.data.unwrap_or(default.data),
+            plaintext: self.plaintext.unwrap_or(self.dev_tls.unwrap_or(default.dev_tls)),
+            tls_cert: self.tls_cert.or(default.tls_cert),
+            tls_key: self.tls_key.or(default.tls_key),
+            dev_tls: self.dev_tls.unwrap_or(default.dev_tls),
+            quic: self.quic.unwrap_or(default.quic),
             shards: self.shards.unwrap_or(default.shards),
             driver: self.driver.map_or(default.driver, |driver| match driver {
                 Driver::Auto => DriverKind::Auto,

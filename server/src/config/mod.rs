@@ -14,7 +14,7 @@ use roost_router::{PublishPolicy, RouterConfig};
 use roost_wire::limits;
 
 pub use crate::admission::Reserve;
-pub use layer::{Layer, LogFormat, Span, Subnets};
+pub use layer::{Layer, LogFormat, QuicListen, Span, Subnets};
 
 /// The settings in force, checked.
 #[derive(Clone, Debug)]
@@ -27,6 +27,16 @@ pub struct Config {
     pub admin: SocketAddr,
     /// The directory of the embedded store and of the token key.
     pub data: PathBuf,
+    /// The certificate with which the port speaks TLS, with those it is signed with; `None` for none, or a self-made one.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key.
+    pub tls_key: Option<PathBuf>,
+    /// Whether the port speaks TLS with a self-made certificate.
+    pub dev_tls: bool,
+    /// Whether a port that speaks TLS serves plain HTTP as well. Without TLS it says nothing.
+    pub plaintext: bool,
+    /// Where clients come by QUIC.
+    pub quic: QuicListen,
     /// Shards, 0 for one per core.
     pub shards: usize,
     /// What moves the bytes of connections.
@@ -177,6 +187,11 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             data: PathBuf::from("roost-data"),
+            tls_cert: None,
+            tls_key: None,
+            dev_tls: false,
+            plaintext: false,
+            quic: QuicListen::Auto,
             shards: 0,
             driver: DriverKind::default(),
             connections_max: 1_000_000,

@@ -8,3 +8,4 @@ mod life;
 mod memory;
 mod refusals;
 mod store;
+mod transports;

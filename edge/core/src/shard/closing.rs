@@ -9,7 +9,7 @@ use roost_wire::ws::{WsError, write_close};
 use roost_wire::{CloseCode, UserId};
 
 use super::Shard;
-use crate::session::{Closing, Phase, Session, Stage};
+use crate::session::{Closing, Framing, Phase, Session, Stage};
 use crate::{Effect, End};
 
 impl Shard {
@@ -19,7 +19,12 @@ impl Shard {
             Some(Stage::Session(_)) => {
                 let Some(session) = self.end_session(key) else { return };
                 self.metrics.closed(code);
-                self.farewell(key, Closing::Handshake(session.decoder), code.number(), code.text());
+                match session.framing {
+                    Framing::WebSocket(decoder) => {
+                        self.farewell(key, Closing::Handshake(decoder), code.number(), code.text());
+                    }
+                    Framing::Native(_) => self.last_words(key, code),
+                }
             }
             Some(Stage::Head(_) | Stage::Http(_)) => self.let_go(key),
             Some(Stage::Closing(_) | Stage::Dead) | None => {}
@@ -29,10 +34,19 @@ impl Shard {
     /// Ends a session that must cost nothing more: what it still sends is thrown away unseen, and its connection goes
     /// as soon as the close frame is written.
     pub(super) fn close_now(&mut self, key: SessionKey, code: CloseCode) {
-        if self.end_session(key).is_some() {
-            self.metrics.closed(code);
+        let Some(session) = self.end_session(key) else { return };
+        self.metrics.closed(code);
+        if session.is_native() {
+            self.last_words(key, code);
+        } else {
             self.farewell(key, Closing::Heard, code.number(), code.text());
         }
+    }
+
+    /// What is queued is the last; the transport says why.
+    fn last_words(&mut self, key: SessionKey, code: CloseCode) {
+        self.begin_closing(key, Closing::Last(code));
+        self.closing_flushed(key);
     }
 
     /// The peer broke RFC 6455: nothing of it can be understood any more (§7.1.7). So its close frame is not awaited, and
@@ -97,7 +111,7 @@ impl Shard {
             return;
         }
         match &conn.stage {
-            Stage::Closing(Closing::Heard) => self.let_go(key),
+            Stage::Closing(Closing::Heard | Closing::Last(_)) => self.let_go(key),
             // Closing a socket with unread bytes resets it, and our last words may never be read.
             Stage::Closing(Closing::Deaf) => {
                 conn.until = conn.until.min(linger);
@@ -118,11 +132,14 @@ impl Shard {
         if matches!(&conn.stage, Stage::Http(http) if !http.done) {
             self.effects.push_back(Effect::HttpEnd { session: key });
         }
-        conn.stage = Stage::Dead;
+        let last = match std::mem::replace(&mut conn.stage, Stage::Dead) {
+            Stage::Closing(Closing::Last(code)) => Effect::CloseWith { session: key, code },
+            _ => Effect::Close(key),
+        };
         conn.outbound.clear();
         self.wheel.disarm(key.slot());
         self.metrics.connections_closed(1);
-        self.effects.push_back(Effect::Close(key));
+        self.effects.push_back(last);
     }
 
     /// The peer has sent its last byte. True: it is still owed an answer, or the rest of our last words.
@@ -136,7 +153,9 @@ impl Shard {
                 true
             }
             Stage::Closing(closing) if !conn.outbound.is_empty() => {
-                *closing = Closing::Heard;
+                if !matches!(closing, Closing::Last(_)) {
+                    *closing = Closing::Heard;
+                }
                 true
             }
             // A WebSocket ends with either half (RFC 6455 §7.1.1), and nobody answers half a head.

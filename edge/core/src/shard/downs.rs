@@ -23,7 +23,7 @@ use roost_wire::{ConvId, Encoding, ErrorCode, FrameBody, UserId, limits};
 use super::Shard;
 use super::outgoing::Tally;
 use crate::clock::{NEVER, Tick};
-use crate::session::{Connection, Phase, Stage};
+use crate::session::{Connection, Framing, Phase, Session, Stage};
 use crate::topics::Moved;
 
 /// Most envelopes of one job, so how far a slice may go beyond its budget.
@@ -48,19 +48,20 @@ pub(super) struct Fanout {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) envelopes: Vec<Arc<Envelope>>,
-    /// All of them in one piece, by encoding, for those who take them all: made for the first who does.
-    joined: [Option<Bytes>; Encoding::ALL.len()],
+    /// All of them in one piece, for those who take them all: made for the first who does. By encoding, then the native form.
+    joined: [Option<Bytes>; Encoding::ALL.len() + 1],
     rest: Rest,
 }
 
 impl Job {
-    /// Their messages in one piece: a receiver's queue, and its write, then have one instead of many.
-    pub(super) fn joined(&mut self, encoding: Encoding) -> &Bytes {
+    /// Their messages in one piece, as `session` takes them: a receiver's queue, and its write, then have one instead of many.
+    pub(super) fn joined(&mut self, session: &Session) -> &Bytes {
         let Self { envelopes, joined, .. } = self;
-        joined[encoding.index()].get_or_insert_with(|| {
-            let messages = || envelopes.iter().map(|envelope| envelope.message(encoding));
-            let mut piece = BytesMut::with_capacity(messages().map(Bytes::len).sum());
-            messages().for_each(|message| piece.extend_from_slice(message));
+        let form = if session.is_native() { Encoding::ALL.len() } else { session.encoding.index() };
+        joined[form].get_or_insert_with(|| {
+            let messages = || envelopes.iter().map(|envelope| session.dressed(envelope.message(session.encoding)));
+            let mut piece = BytesMut::with_capacity(messages().map(|message| message.len()).sum());
+            messages().for_each(|message| piece.extend_from_slice(&message));
             piece.freeze()
         })
     }
@@ -269,7 +270,9 @@ impl Shard {
         let Some(conn) = self.slots.get_mut(key) else { return };
         let Stage::Session(session) = &mut conn.stage else { return };
         session.phase = Phase::Live(user);
-        session.decoder.limit(self.config.frame_bytes_max);
+        if let Framing::WebSocket(decoder) = &mut session.framing {
+            decoder.limit(self.config.frame_bytes_max);
+        }
         conn.until = until;
         self.live_sessions += 1;
         self.metrics.sessions_opened(1);

@@ -117,7 +117,7 @@ impl Shard {
         let (now_us, message_by) =
             (self.clock.us(self.now), self.clock.tick_after(self.now, self.config.message_within));
         let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
-        if session.decoder.is_idle() {
+        if session.framing.is_idle() {
             session.message_by = NEVER;
         } else if completed || session.message_by == NEVER {
             session.message_by = message_by;

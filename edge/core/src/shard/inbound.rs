@@ -11,7 +11,7 @@ use roost_wire::{CloseCode, Encoding, ErrorCode, FrameBody, FrameError, UserId};
 
 use super::Shard;
 use crate::Effect;
-use crate::session::{Caller, Closing, Connection, Phase, Stage};
+use crate::session::{Caller, Closing, Connection, Framing, Phase, Stage};
 
 /// What a client is told to wait when too many of its commands are in flight.
 const IN_FLIGHT_RETRY_MS: u32 = 100;
@@ -82,7 +82,10 @@ impl Shard {
     pub(super) fn session_bytes(&mut self, key: SessionKey, bytes: &mut [u8]) {
         let Some(session) = self.slots.get_mut(key).and_then(Connection::session_mut) else { return };
         // What an event lends belongs to the decoder, so it stands aside while the shard works.
-        let mut decoder = std::mem::replace(&mut session.decoder, Decoder::new(Side::Server, 0));
+        let mut decoder = match &mut session.framing {
+            Framing::WebSocket(decoder) => std::mem::replace(decoder, Decoder::new(Side::Server, 0)),
+            Framing::Native(_) => return self.native_bytes(key, bytes),
+        };
         let compressed = session.deflate.is_some();
         if self.pay_bytes(key, bytes.len()).is_break() {
             return;
@@ -101,7 +104,7 @@ impl Shard {
         };
         match self.slots.get_mut(key).map(|conn| &mut conn.stage) {
             Some(Stage::Session(session)) => {
-                session.decoder = decoder;
+                session.framing = Framing::WebSocket(decoder);
                 self.after_bytes(key, completed);
             }
             Some(Stage::Closing(Closing::Handshake(kept))) => {
@@ -182,24 +185,31 @@ impl Shard {
             if frames_before > 0 && !matches!(decoded, Ok(None)) {
                 self.pay(key, 1)?;
             }
-            match decoded {
-                Ok(None) => break,
-                Ok(Some(Frame { rid, body: Some(body) })) => {
-                    self.metrics.frames_in(1);
-                    self.frame(key, rid, body)?;
-                }
-                Ok(Some(Frame { rid, body: None })) => {
-                    self.bad(key, rid, ErrorCode::UnknownCommand, ErrorCode::UnknownCommand.text())?;
-                }
-                Err(error) => {
-                    self.undecodable(key, &error)?;
-                    if !matches!(error, FrameError::Empty { .. } | FrameError::TooManyUsers { .. }) {
-                        break; // Nothing behind it can be read.
-                    }
-                }
+            let Some(decoded) = decoded.transpose() else { break };
+            let last = match &decoded {
+                Ok(_) | Err(FrameError::Empty { .. } | FrameError::TooManyUsers { .. }) => false,
+                Err(_) => true, // Nothing behind it can be read.
+            };
+            self.decoded(key, decoded)?;
+            if last {
+                break;
             }
         }
         Continue(())
+    }
+
+    /// A frame, or what stands where one should.
+    pub(super) fn decoded(&mut self, key: SessionKey, decoded: Result<Frame, FrameError>) -> ControlFlow<()> {
+        match decoded {
+            Ok(Frame { rid, body: Some(body) }) => {
+                self.metrics.frames_in(1);
+                self.frame(key, rid, body)
+            }
+            Ok(Frame { rid, body: None }) => {
+                self.bad(key, rid, ErrorCode::UnknownCommand, ErrorCode::UnknownCommand.text())
+            }
+            Err(error) => self.undecodable(key, &error),
+        }
     }
 
     fn undecodable(&mut self, key: SessionKey, error: &FrameError) -> ControlFlow<()> {
@@ -286,7 +296,7 @@ impl Shard {
     }
 
     /// Answers a frame that breaks the protocol; too many of them end the session.
-    fn bad(&mut self, key: SessionKey, rid: u64, code: ErrorCode, why: &str) -> ControlFlow<()> {
+    pub(super) fn bad(&mut self, key: SessionKey, rid: u64, code: ErrorCode, why: &str) -> ControlFlow<()> {
         match code {
             ErrorCode::UnknownCommand => self.metrics.bad_unknown(1),
             ErrorCode::NotConnected => self.metrics.bad_not_connected(1),

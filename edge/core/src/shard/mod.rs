@@ -2,6 +2,7 @@
 //!
 //! - `head`: request heads, the upgrade, and streams of the HTTP service;
 //! - `inbound`: frames of clients, as far as the edge answers them or hands them up;
+//! - `native`: the same on transports that are no HTTP;
 //! - `downs`: what the router sends, in its order; fan-out in slices;
 //! - `outgoing`: what is queued to connections, and what happens when it is not read;
 //! - `compression`: permessage-deflate, by state that is lent; `bench`: the paths for tests and benchmarks;
@@ -19,6 +20,7 @@ mod head;
 mod inbound;
 #[cfg(any(test, debug_assertions))]
 mod invariants;
+mod native;
 mod outgoing;
 #[cfg(test)]
 mod tests;
@@ -128,13 +130,19 @@ impl Shard {
     pub fn opened(&mut self, peer: SocketAddr, now: Instant) -> Option<SessionKey> {
         self.at(now);
         let until = self.clock.tick_after(self.now, self.config.head_within);
+        let key = self.take_in(Connection::new(peer, self.tick, until))?;
+        self.settle(key);
+        Some(key)
+    }
+
+    /// A slot for a connection that begins. `None`: there is none; it was counted.
+    fn take_in(&mut self, conn: Connection) -> Option<SessionKey> {
         let room = self.slots.len() < self.config.connections_max && !self.walks.stopping;
-        let key = if room { self.slots.insert(Connection::new(peer, self.tick, until)) } else { None };
+        let key = if room { self.slots.insert(conn) } else { None };
         match key {
             Some(key) => {
                 self.metrics.connections_opened(1);
                 self.met(key);
-                self.settle(key);
             }
             None => self.metrics.refused_full(1),
         }
@@ -237,7 +245,8 @@ impl Shard {
                     !conn.outbound.is_empty()
                 }),
                 Effect::Pause(key) | Effect::Resume(key) => self.slots.get(*key).is_some_and(|conn| !conn.is_dead()),
-                Effect::Close(key) => self.slots.remove(*key).is_some(),
+                Effect::Close(key) | Effect::CloseWith { session: key, .. } => self.slots.remove(*key).is_some(),
+                Effect::Datagram { session, .. } => self.slots.get(*session).is_some_and(|conn| !conn.is_dead()),
                 _ => true,
             };
             if valid {

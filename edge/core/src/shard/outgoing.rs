@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
+use roost_wire::limits::ALPN;
 use roost_wire::link::{Envelope, Lane, SessionKey};
+use roost_wire::native::frame_of;
 use roost_wire::pb::{self, Frame};
 use roost_wire::{CloseCode, Encoding, FrameBody};
 
@@ -17,6 +19,7 @@ use crate::{Effect, ShardConfig};
 #[derive(Debug)]
 pub(super) struct Stock {
     hello: [Bytes; 2],
+    hello_native: Bytes,
     changed: [Bytes; 2],
     pong: [Bytes; 2],
 }
@@ -27,14 +30,13 @@ impl Stock {
             Encoding::ALL.map(|encoding| encoding.server_message(&Frame { rid: 0, body: Some(body(encoding)) }))
         };
         let connect_within_ms = u32::try_from(config.connect_within.as_millis()).unwrap_or(u32::MAX);
+        let hello = |protocol: &str| {
+            FrameBody::Hello(pb::Hello { node: config.node.clone(), protocol: protocol.into(), connect_within_ms })
+        };
+        let native = Frame { rid: 0, body: Some(hello(ALPN)) };
         Self {
-            hello: build(&|encoding| {
-                FrameBody::Hello(pb::Hello {
-                    node: config.node.clone(),
-                    protocol: encoding.subprotocol().into(),
-                    connect_within_ms,
-                })
-            }),
+            hello: build(&|encoding| hello(encoding.subprotocol())),
+            hello_native: frame_of(&Encoding::Protobuf.server_message(&native)),
             changed: build(&|_| FrameBody::Changed(pb::Changed { more: true, ..pb::Changed::default() })),
             pong: build(&|_| FrameBody::Pong(pb::Pong {})),
         }
@@ -42,6 +44,10 @@ impl Stock {
 
     pub(super) fn hello(&self, encoding: Encoding) -> Bytes {
         self.hello[encoding.index()].clone()
+    }
+
+    pub(super) fn hello_native(&self) -> Bytes {
+        self.hello_native.clone()
     }
 }
 
@@ -78,6 +84,7 @@ impl Shard {
     pub(super) fn queue_frame(&mut self, key: SessionKey, frame: &Frame) {
         let Some(session) = self.slots.get(key).and_then(Connection::session) else { return };
         let plain = session.encoding.server_message(frame);
+        let plain = session.dressed(&plain);
         let bytes = self.compressed_reply(key, frame.body.as_ref(), plain);
         self.queue(key, bytes);
         self.pause_if_over(key);
@@ -102,8 +109,8 @@ impl Shard {
         };
         let encoding = session.encoding;
         let bytes = match body {
-            FrameBody::Pong(_) if rid == 0 => self.stock.pong[encoding.index()].clone(),
-            body => encoding.server_message(&Frame { rid, body: Some(body) }),
+            FrameBody::Pong(_) if rid == 0 => session.dressed(&self.stock.pong[encoding.index()]),
+            body => session.dressed(&encoding.server_message(&Frame { rid, body: Some(body) })),
         };
         self.answer(key, bytes)
     }
@@ -118,8 +125,13 @@ impl Shard {
         let message = self.codec.push(session, envelope);
         match policy::push(&self.config, envelope.lane(), session.behind, &conn.outbound, message.len()) {
             Step::Queue => {
-                conn.outbound.push(message.clone());
+                let bytes = session.dressed(message);
                 tally.deliveries += 1;
+                if envelope.lane() == Lane::Ephemeral && session.datagrams {
+                    self.effects.push_back(Effect::Datagram { session: key, bytes });
+                    return;
+                }
+                conn.outbound.push(bytes);
                 if !conn.write_wanted {
                     conn.write_wanted = true;
                     self.effects.push_back(Effect::Write(key));
@@ -145,7 +157,7 @@ impl Shard {
         if count == 1 || !whole || !matches!(session.phase, Phase::Live(_) | Phase::Bench(BenchPath::Broadcast)) {
             return false;
         }
-        let piece = job.joined(session.encoding);
+        let piece = job.joined(session);
         if policy::push(&self.config, Lane::Durable, session.behind, &conn.outbound, piece.len()) != Step::Queue {
             return false;
         }
@@ -200,7 +212,7 @@ impl Shard {
         let Stage::Session(session) = &mut conn.stage else { return };
         if session.behind && policy::is_drained(&self.config, &conn.outbound) {
             session.behind = false;
-            let changed = self.stock.changed[session.encoding.index()].clone();
+            let changed = session.dressed(&self.stock.changed[session.encoding.index()]);
             self.metrics.caught_up(1);
             self.queue(key, changed);
         }
@@ -255,7 +267,7 @@ impl Shard {
                 self.catch_up_if_drained(key);
             }
             Stage::Http(http) if http.done && conn.outbound.is_empty() => self.let_go(key),
-            Stage::Closing(Closing::Heard | Closing::Deaf) => self.closing_flushed(key),
+            Stage::Closing(Closing::Heard | Closing::Deaf | Closing::Last(_)) => self.closing_flushed(key),
             _ => {}
         }
     }

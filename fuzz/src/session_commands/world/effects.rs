@@ -29,6 +29,7 @@ impl World {
                     assert!(was, "{key:?}: resumed without a pause");
                 }
                 Effect::Close(key) => self.live(key).attached = false,
+                Effect::CloseWith { .. } | Effect::Datagram { .. } => panic!("everybody here speaks WebSocket"),
                 Effect::HttpOpen { session, bytes, .. } => {
                     let peer = self.live_or_ended(session);
                     assert_eq!(peer.http, Http::None, "one stream a connection");

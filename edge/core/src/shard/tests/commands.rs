@@ -297,7 +297,7 @@ fn an_idle_session_owns_no_heap() {
     rig.down(roost_wire::link::Down::Leave { session: key, topic: topic("c_1") });
     let conn = rig.shard.slots.get(key).unwrap();
     let session = conn.session().unwrap();
-    assert!(session.decoder.is_idle() && session.joined.is_none());
+    assert!(session.framing.is_idle() && session.joined.is_none());
     assert_eq!(conn.outbound.heap_bytes(), 0);
 }
 

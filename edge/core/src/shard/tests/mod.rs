@@ -9,6 +9,7 @@ mod fanout;
 mod guard;
 mod handshake;
 mod http;
+mod native;
 mod random;
 mod slow;
 mod timing;
