@@ -15,7 +15,7 @@ pub struct EdgeConfig {
     pub listen: SocketAddr,
     /// Threads that carry connections. 0: one per core.
     pub shards: usize,
-    /// Connections of the whole edge; shared out evenly, it overrides `shard.connections_max`.
+    /// Connections of the whole edge; shared out evenly, it overrides `shard.connections_max`. Those by QUIC are counted apart.
     pub connections_max: usize,
     /// Connections of the whole edge that have not sent CONNECT; shared out evenly, it overrides
     /// `shard.unauthenticated_max`.

@@ -239,7 +239,7 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
         let now = self.driver.now();
         self.metrics.turned(now.saturating_duration_since(began), self.more, self.driver.connections());
         match self.stop_at {
-            Some(stop_at) if self.driver.connections() == 0 || now >= stop_at => {
+            Some(stop_at) if self.driver.connections() + self.driver.lingering() == 0 || now >= stop_at => {
                 self.finish();
                 Ok(Turn::Stopped)
             }

@@ -14,6 +14,7 @@ mod frames_protobuf;
 mod handshake_head;
 mod seeds;
 mod session_commands;
+mod tls_session;
 mod tungstenite_differential;
 mod ws;
 mod ws_stream;
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frames_json", run: frames_json::run },
     Target { name: "frames_protobuf", run: frames_protobuf::run },
     Target { name: "session_commands", run: session_commands::run },
+    Target { name: "tls_session", run: tls_session::run },
     Target { name: "tungstenite_differential", run: tungstenite_differential::run },
 ];
 

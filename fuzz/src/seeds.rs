@@ -35,6 +35,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "frames_json" => named(jsons()),
         "frames_protobuf" => named(protobufs()),
         "session_commands" => named(sessions()),
+        "tls_session" => named(secrets()),
         _ => Vec::new(),
     }
 }
@@ -44,6 +45,24 @@ fn vectors(name: &str) -> Vec<&'static str> {
     let found: Vec<&str> = PAGE.lines().filter_map(|line| line.strip_prefix(name)).map(str::trim).collect();
     assert!(!found.is_empty(), "PROTOCOL.md has no {name:?}");
     found
+}
+
+/// Acts of TLS clients: how the stream is cut, then the acts.
+fn secrets() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for cut in [0, 1, 2, 40] {
+        // Data with padding and without, new keys both ways, an answer; the end, and what comes behind it.
+        let talk = b"\x00\x05hello\x09\x01!\x02\x00\x02ab\x0a\x07\x00\x01c\x04\x03\x01\x00\x15\x00\x01x";
+        all.push([&[cut][..], talk].concat());
+        all.push([&[cut][..], &b"\x0a".repeat(33)].concat());
+        all.push([&[cut][..], &b"\x03\x03\x01\x5a\x15".repeat(5)].concat());
+        all.push([cut, 0, 1, b'a', 6, 2, b'b', b'c', 7, 0, 1, b'd'].to_vec());
+        all.push([cut, 0, 1, b'a', 6, 1, b'b', 3, 0, 1, b'd'].to_vec());
+        all.push([cut, 0, 1, b'a', 5, 6, 21, 3, 3, 0, 1, 0].to_vec());
+        all.push([cut, 0xc0, 0, 0xe0, 0, 0, 1, b'z'].to_vec());
+        all.push([cut, 3, 2, 0, 0].to_vec());
+    }
+    all
 }
 
 fn hexadecimal(text: &str) -> Vec<u8> {

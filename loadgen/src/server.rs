@@ -31,6 +31,8 @@ pub(crate) struct OwnServer {
     child: Child,
     folder: PathBuf,
     pub listen: SocketAddr,
+    /// Where it speaks QUIC, if it does.
+    pub quic: Option<SocketAddr>,
     pub admin: SocketAddr,
 }
 
@@ -38,6 +40,7 @@ pub(crate) struct OwnServer {
 #[derive(Deserialize)]
 struct Ready {
     listen: SocketAddr,
+    quic: Option<SocketAddr>,
     admin: SocketAddr,
 }
 
@@ -73,9 +76,9 @@ impl OwnServer {
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().context("cannot start a server")?;
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, folder, listen: unset, admin: unset };
+        let mut server = Self { child, folder, listen: unset, quic: None, admin: unset };
         let told = server.wait_until_ready(&ready)?;
-        (server.listen, server.admin) = (told.listen, told.admin);
+        (server.listen, server.quic, server.admin) = (told.listen, told.quic, told.admin);
         Ok(server)
     }
 
@@ -90,6 +93,11 @@ impl OwnServer {
     /// The key that signs its tokens.
     pub(crate) fn token_key(&self) -> PathBuf {
         EmbeddedStore::secret_path(&self.data(), "token-key")
+    }
+
+    /// The certificate it made itself, if it speaks TLS.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.data().join("dev-tls/cert.pem")
     }
 
     /// How it ended and what it said last, if it ended by itself.

@@ -89,6 +89,22 @@ fn one_publish_reaches_everybody_once_and_in_order() {
     assert!(report["server"]["deliveries_per_cpu_second"].is_number());
 }
 
+/// By QUIC, while a fifth of the clients goes on from another address each second; then all vanish without a word and come
+/// back.
+#[test]
+fn sessions_by_quic_are_held_told_and_let_in_again_while_they_move() {
+    let hold = ["hold", "--transport", "quic", "--connections", "1000", "--rate", "500", "--for", "2s"];
+    let rest = ["--publishes", "4", "--publish-rate", "2", "--migrating", "0.2", "--storm", "rst", "--window", "3s"];
+    let run = common::run(&[&hold[..], &rest].concat());
+    let report = well(&run);
+    nothing_is_wrong(report);
+    assert_eq!(report["scenario"]["transport"], "quic");
+    assert_eq!((number(report, "/sessions/held"), number(report, "/storm/returned")), (1000, 1000));
+    assert_eq!((number(report, "/deliveries/pushed"), number(report, "/deliveries/missing")), (4000, 0));
+    // A fifth each second, of some six at least.
+    assert!(number(report, "/sessions/migrated") > 1000, "{report:#}");
+}
+
 #[test]
 fn bursts_are_told_apart_from_paced_messages() {
     let args = ["broadcast", "--mass", "--connections", "200", "--publishes", "32", "--rate", "32", "--burst", "16"];

@@ -1,7 +1,7 @@
 //! Limits of the protocol, each with its unit in its name. Those a deployment may change are defaults of a setting.
 
-/// The name of the protocol on QUIC (RFC 7301), and of its form there in HELLO.
-pub const ALPN: &str = "roost/1";
+pub use crate::native::ALPN;
+
 /// Largest frame a client may send, header not counted. Told in WELCOME.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Largest frame a server may send; pages are cut to fit. A client should accept this much.

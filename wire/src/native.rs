@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use crate::ws::payload_of;
 
+/// The name of the protocol on QUIC (RFC 7301), and of its form there in HELLO.
+pub const ALPN: &str = "roost/1";
+
 /// Most bytes of a varint (protobuf, "Base 128 Varints").
 const VARINT_BYTES_MAX: usize = 10;
 

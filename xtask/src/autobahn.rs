@@ -27,6 +27,8 @@ const QUICK: &[&str] = &[
     "1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*.1", "12.*.2", "12.*.3", "12.*.5", "13.*.1",
     "13.*.2", "13.*.3", "13.*.5",
 ];
+/// What CI runs by TLS as well: every kind of frame, closing, the longest message and that in the smallest pieces.
+pub(crate) const BY_TLS: &[&str] = &["1.*", "2.*", "5.*", "6.1.*", "7.*", "9.1.6", "9.5.1", "12.1.1"];
 /// The suite and what it needs; the last versions that run on Python 2.
 const PACKAGES: &[&str] = &["autobahntestsuite==0.8.2", "autobahn==0.10.9", "Twisted==20.3.0"];
 /// How it is started: a namespace of its packages is found only through a site folder, not through PYTHONPATH.
@@ -44,6 +46,8 @@ const SHOWN_EVERY: Duration = Duration::from_secs(15);
 pub(crate) struct Plan<'a> {
     /// The cases that CI runs instead of all.
     pub(crate) quick: bool,
+    /// Whether it comes by TLS.
+    pub(crate) tls: bool,
     /// Patterns of cases; none for what `quick` says.
     pub(crate) cases: &'a [String],
     /// Whether the figures are kept.
@@ -66,7 +70,7 @@ pub(crate) fn run(steps: &mut Steps, plan: &Plan<'_>) -> anyhow::Result<()> {
     let suite = install(steps)?;
     steps.run("build the server", &mut cargo(["build", "--release", "--package", "roost-server"]))?;
     let folder = target().join("autobahn");
-    let server = Running::start(Kind::Echo, &folder)?;
+    let server = Running::start(if plan.tls { Kind::SecretEcho } else { Kind::Echo }, &folder)?;
     let cases: Vec<String> = match plan.cases {
         [] if plan.quick => QUICK.iter().map(|pattern| whole(pattern)).collect(),
         [] => ALL.iter().map(|pattern| whole(pattern)).collect(),
@@ -74,7 +78,7 @@ pub(crate) fn run(steps: &mut Steps, plan: &Plan<'_>) -> anyhow::Result<()> {
     };
     let spec = folder.join("spec.json");
     let reports = folder.join("reports");
-    let url = format!("ws://{}/echo", server.address());
+    let url = format!("{}://{}/echo", if plan.tls { "wss" } else { "ws" }, server.address());
     let text = json!({
         "outdir": reports,
         "servers": [{"agent": "roost", "url": url, "options": {"version": 18}}],

@@ -109,6 +109,9 @@ enum Command {
         /// All 517 cases, as without any argument
         #[arg(long, conflicts_with = "cases")]
         all: bool,
+        /// By TLS, to a server with a self-made certificate
+        #[arg(long, conflicts_with = "keep")]
+        tls: bool,
         /// Keep the counts in benches/results
         #[arg(long)]
         keep: bool,
@@ -143,8 +146,8 @@ fn main() -> ExitCode {
         Command::Bench { parts, quick, flags } => bench::run(&mut steps, &parts, quick, &flags),
         Command::Fuzz { targets, span, keep } => fuzz::run(&mut steps, &fuzz::Plan { targets: &targets, span, keep }),
         Command::Loom { filter } => loom::run(&mut steps, &filter),
-        Command::Autobahn { cases, quick, all: _, keep } => {
-            autobahn::run(&mut steps, &autobahn::Plan { quick, cases: &cases, keep })
+        Command::Autobahn { cases, quick, all: _, tls, keep } => {
+            autobahn::run(&mut steps, &autobahn::Plan { quick, tls, cases: &cases, keep })
         }
         Command::Miri => miri::run(&mut steps),
         Command::Sbom { out, target } => sbom::write(out.as_deref(), &target),

@@ -61,7 +61,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
         if parts.is_empty() && tools::python2().is_none() {
             println!("\nleft out: the Autobahn test suite. {}", autobahn::NO_PYTHON);
         } else {
-            autobahn::run(steps, &autobahn::Plan { quick: true, cases: &[], keep: false })?;
+            autobahn::run(steps, &autobahn::Plan { quick: true, tls: false, cases: &[], keep: false })?;
+            let cases: Vec<String> = autobahn::BY_TLS.iter().map(|&pattern| pattern.to_owned()).collect();
+            autobahn::run(steps, &autobahn::Plan { quick: false, tls: true, cases: &cases, keep: false })?;
         }
     }
     if wanted(Part::Web) {

@@ -18,10 +18,12 @@ const CRATES: &[(&str, &str)] =
 const PLACES: &[(&str, &str)] = &[
     ("uring/src/", "the kernel reads and writes memory that it was told of"),
     ("edge/src/driver/poll/hatch.rs", "a thread gets a table of descriptors of its own"),
+    ("edge/src/driver/quic/steer.rs", "an option of sockets that no crate has: a program that picks one of them"),
     ("edge/src/driver/uring/", "what the kernel was told of stays where it is until it is done with it"),
     ("storage/tests/fsync.rs", "cachestat(2) has no safe wrapper"),
     ("benches/peers/bare/main.rs", "a thread gets a table of descriptors of its own"),
     ("benches/tests/session_memory.rs", "an allocator that counts can be written in no other way"),
+    ("edge/tests/quic_memory/main.rs", "an allocator that counts can be written in no other way"),
     ("router/tests/memory.rs", "an allocator that counts can be written in no other way"),
 ];
 

@@ -30,7 +30,12 @@ impl Run {
     }
 
     fn from(resume: Resume) -> Self {
-        let url = Url::parse("ws://base").expect("an address");
+        Self::at("ws://base", resume)
+    }
+
+    /// With a server of this address.
+    fn at(url: &str, resume: Resume) -> Self {
+        let url = Url::parse(url).expect("an address");
         let identity = Identity { token: Some("t".into()), guest: None, device: "d".into() };
         let core = Core::new(Config::default(), Encoding::Protobuf, url, identity, resume, Vec::new(), 1);
         let mut run = Self {
@@ -140,6 +145,17 @@ fn f38_goaway_is_obeyed_at_its_slot_and_address() {
         let connected = |event: &&Event| matches!(event, Event::Connected { .. } | Event::Disconnected { .. });
         assert_eq!(run.events.iter().filter(connected).count(), 1, "{name}: the app notices nothing");
     }
+}
+
+#[test]
+fn who_came_by_tls_is_not_sent_on_without_it() {
+    let mut run = Run::at("wss://base", Resume::default());
+    run.welcome(LinkId(1));
+    run.reply("sync", FrameBody::Changed(pb::Changed { sync: "s".into(), ..pb::Changed::default() }));
+    let urls = ["ws://other", "http://another", "https://third"].map(str::to_owned).to_vec();
+    run.say(LinkId(1), 0, FrameBody::Goaway(pb::Goaway { reason: "drain".into(), urls, ..pb::Goaway::default() }));
+    run.advance(Duration::from_millis(1));
+    assert_eq!(run.opened.last(), Some(&(LinkId(2), "wss://third/ws".to_owned())));
 }
 
 #[test]

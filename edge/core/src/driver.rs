@@ -126,6 +126,12 @@ pub trait Driver {
     /// How many keys are attached.
     fn connections(&self) -> usize;
 
+    /// How many connections have no key any more, and wait until what was written to them has arrived. 0 where others see to
+    /// that when the driver is gone.
+    fn lingering(&self) -> usize {
+        0
+    }
+
     /// Every attached key, for the few occasions that concern all of them.
     fn keys(&self) -> Vec<SessionKey>;
 }

@@ -194,6 +194,11 @@ pub const QUIC_FORWARDED: Name = counter(
 );
 /// Datagrams dropped, by reason.
 pub const QUIC_DROPPED: Name = counter("roost_quic_datagrams_dropped_total", "UDP datagrams dropped.");
+/// Sends that waited.
+pub const QUIC_HELD_BACK: Name = counter(
+    "roost_quic_sends_held_back_total",
+    "Times a send waited because an address that may be forged would have got more than three times what came from it.",
+);
 /// Pings of ours.
 pub const QUIC_PINGS: Name = counter(
     "roost_quic_pings_total",
@@ -327,8 +332,8 @@ pub(super) const QUIC: &[Series<QuicSnapshot, u64>] = &[
     (QUIC_DROPPED, reason("stray"), |quic| quic.dropped_stray),
     (QUIC_DROPPED, reason("forward_full"), |quic| quic.dropped_forward),
     (QUIC_DROPPED, reason("answer"), |quic| quic.dropped_answer),
-    (QUIC_DROPPED, reason("amplification"), |quic| quic.dropped_amplified),
     (QUIC_DROPPED, reason("unsendable"), |quic| quic.dropped_unsendable),
+    (QUIC_HELD_BACK, None, |quic| quic.held_back),
     (QUIC_PINGS, None, |quic| quic.pings),
 ];
 

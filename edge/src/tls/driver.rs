@@ -25,6 +25,7 @@ use rustls::ServerConfig;
 use super::broken::Reason;
 use super::metrics::TlsMetrics;
 use super::record::{OVERHEAD_BYTES, PLAIN_BYTES_MAX};
+use super::secrets::Catcher;
 use super::session::Session;
 use crate::driver::table::{Row, Table};
 
@@ -50,8 +51,9 @@ impl TlsSetup {
     /// TLS by `config`; `plaintext`: whether plain HTTP is served on the same port.
     #[must_use]
     pub fn new(mut config: ServerConfig, plaintext: bool) -> Self {
-        // The record layer takes the keys of a session over after its handshake.
+        // The record layer takes the keys of a session over after its handshake, and what they are made of.
         config.enable_secret_extraction = true;
+        config.key_log = Arc::new(Catcher);
         Self { config: Arc::new(config), plaintext }
     }
 }
@@ -83,7 +85,7 @@ const _: () = assert!(size_of::<Option<Peer>>() == 16);
 
 struct Tls {
     session: Session,
-    /// Ciphertext that is not out.
+    /// Ciphertext that is not out: one record, or what a handshake says at once.
     cipher: Outbound,
     /// Bytes in front of the shard's queue whose ciphertext is the end of `cipher`.
     pending: usize,
@@ -98,6 +100,8 @@ struct Tls {
     /// The shard knows that the peer sends no more, and keeps it.
     half_closed: bool,
 }
+
+const _: () = assert!(size_of::<Tls>() <= 112);
 
 impl Row for Peer {
     fn generation(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! TLS for connections over TCP: a driver around a driver, and certificates that change without a restart.
 //!
 //! - `driver`: between a driver that moves bytes and a shard; `session`: TLS with one peer, without I/O; `record`: TLS 1.3 after the
-//!   handshake, on raw keys; `broken`: why it cannot go on;
+//!   handshake, on raw keys; `secrets`: what those are made of; `broken`: why it cannot go on;
 //! - `identity`: certificate and key in use; `dev`: self-made ones; `validity`: from when until when;
 //! - `metrics`: what is counted.
 //!
@@ -14,7 +14,9 @@ mod driver;
 mod identity;
 mod metrics;
 mod record;
+mod secrets;
 mod session;
+pub mod testkit;
 #[cfg(test)]
 mod tests;
 mod validity;

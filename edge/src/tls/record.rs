@@ -1,6 +1,6 @@
 //! Records of TLS 1.3 once the handshake is over (RFC 8446 §5), on keys taken from rustls.
 //!
-//! A session keeps raw keys and what the next ones are made of; nothing is expanded, queued or buffered between calls.
+//! A session keeps raw keys and the secret that the next ones are made of; nothing is expanded, queued or buffered between calls.
 //!
 //! Invariants:
 //! - a nonce is used once: the sequence number goes up with every record, and begins anew with new keys alone;
@@ -11,11 +11,11 @@
 //! nothing else to say), KeyUpdates cut over several records, padding of what we send.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-use rustls::kernel::KernelConnection;
-use rustls::server::ServerConnectionData;
 use rustls::{AlertDescription, ConnectionTrafficSecrets, ExtractedSecrets};
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::broken::{Broken, Reason};
+use super::secrets::{Secret, Secrets};
 
 /// Type, version and length stand before each record.
 pub(super) const HEADER_BYTES: usize = 5;
@@ -43,7 +43,7 @@ const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
 /// Records sealed with one key: AES-GCM allows 2^24.5 (§5.5).
-const RECORDS_PER_KEY: u64 = 1 << 23;
+pub(super) const RECORDS_PER_KEY: u64 = 1 << 23;
 /// KeyUpdates in a row, without data between, as rustls allows.
 const UPDATES_MAX: u8 = 32;
 /// Alerts that mean nothing, as rustls allows.
@@ -63,8 +63,21 @@ pub(super) fn record_bytes(bytes: &[u8]) -> Result<Option<usize>, Broken> {
 pub(super) struct Direction {
     /// Of the next record.
     sequence: u64,
-    secrets: ConnectionTrafficSecrets,
+    cipher: &'static Algorithm,
+    keys: Keys,
+    /// What they are made of.
+    secret: Secret,
 }
+
+/// Wiped when they go.
+#[derive(Default, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+struct Keys {
+    /// In front, as long as the cipher's.
+    key: [u8; 32],
+    iv: [u8; 12],
+}
+
+const _: () = assert!(size_of::<Direction>() <= 112);
 
 /// What a record held.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,33 +88,56 @@ pub(super) struct Content {
 }
 
 impl Direction {
-    pub(super) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Self {
-        Self { sequence, secrets }
+    /// Keys as rustls hands them over, without their successors.
+    pub(super) fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, Broken> {
+        let (cipher, key, iv) = match &secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
+            _ => return Err(Broken::INTERNAL),
+        };
+        let mut keys = Keys::default();
+        // Longer than the cipher's only in tests.
+        let (len, key) = (cipher.key_len(), key.as_ref());
+        keys.key[..len].copy_from_slice(key.get(..len).ok_or(Broken::INTERNAL)?);
+        keys.iv = iv.as_ref().try_into().map_err(|_| Broken::INTERNAL)?;
+        Ok(Self { sequence, cipher, keys, secret: Secret::default() })
+    }
+
+    /// The first keys of `secret` (RFC 8446 §7.3).
+    pub(super) fn made_of(cipher: &'static Algorithm, secret: Secret) -> Result<Self, Broken> {
+        let mut keys = Keys::default();
+        secret.expand(b"key", &mut keys.key[..cipher.key_len()])?;
+        secret.expand(b"iv", &mut keys.iv)?;
+        Ok(Self { sequence: 0, cipher, keys, secret })
+    }
+
+    /// The keys that follow these (§7.2).
+    pub(super) fn next(&self) -> Result<Self, Broken> {
+        Self::made_of(self.cipher, self.secret.next()?)
+    }
+
+    /// With what these keys are made of. An error if they are made of something else.
+    fn with(self, secret: Option<Secret>) -> Result<Self, Broken> {
+        let made = Self::made_of(self.cipher, secret.ok_or(Broken::INTERNAL)?)?;
+        if made.keys == self.keys { Ok(Self { sequence: self.sequence, ..made }) } else { Err(Broken::INTERNAL) }
+    }
+
+    /// The number of the next record, to be changed by tests.
+    #[cfg(test)]
+    pub(super) const fn sequence(&mut self) -> &mut u64 {
+        &mut self.sequence
     }
 
     /// The key, expanded: as cheap as keeping it so, and half a KiB smaller in between.
     pub(super) fn key(&self) -> Result<LessSafeKey, Broken> {
-        let (algorithm, key, _) = self.parts()?;
-        // Longer than the algorithm asks for only in tests.
-        let key = key.get(..algorithm.key_len()).ok_or(Broken::INTERNAL)?;
-        UnboundKey::new(algorithm, key).map(LessSafeKey::new).map_err(|_| Broken::INTERNAL)
-    }
-
-    fn parts(&self) -> Result<(&'static Algorithm, &[u8], &[u8]), Broken> {
-        match &self.secrets {
-            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => Ok((&AES_128_GCM, key.as_ref(), iv.as_ref())),
-            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => Ok((&AES_256_GCM, key.as_ref(), iv.as_ref())),
-            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
-                Ok((&CHACHA20_POLY1305, key.as_ref(), iv.as_ref()))
-            }
-            _ => Err(Broken::INTERNAL),
-        }
+        let key = UnboundKey::new(self.cipher, &self.keys.key[..self.cipher.key_len()]);
+        key.map(LessSafeKey::new).map_err(|_| Broken::INTERNAL)
     }
 
     /// The nonce of the next record (§5.3): from here on it is used.
     fn nonce(&mut self) -> Result<Nonce, Broken> {
-        let (.., iv) = self.parts()?;
-        let mut nonce: [u8; 12] = iv.try_into().map_err(|_| Broken::INTERNAL)?;
+        let mut nonce = self.keys.iv;
         for (byte, sequence) in nonce[4..].iter_mut().zip(self.sequence.to_be_bytes()) {
             *byte ^= sequence;
         }
@@ -146,16 +182,17 @@ impl Direction {
     }
 }
 
-/// Both directions of a session, and what their next keys are made of.
+/// Both directions of a session.
 pub(super) struct Records {
     receive: Direction,
     send: Direction,
-    next: KernelConnection<ServerConnectionData>,
     /// The peer asked for new keys of ours: they come before the next data (§4.6.3).
     update_owed: bool,
     updates_left: u8,
     idle_alerts_left: u8,
 }
+
+const _: () = assert!(size_of::<Records>() <= 232);
 
 /// What whole records brought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,15 +204,20 @@ pub(super) struct Taken {
 }
 
 impl Records {
-    pub(super) fn new(secrets: ExtractedSecrets, next: KernelConnection<ServerConnectionData>) -> Self {
-        Self {
-            receive: Direction::new(secrets.rx),
-            send: Direction::new(secrets.tx),
-            next,
+    /// Goes on with the keys that a server's handshake ended with, and the secrets it told.
+    pub(super) fn new(keys: ExtractedSecrets, secrets: Secrets) -> Result<Self, Broken> {
+        Ok(Self {
+            receive: Direction::new(keys.rx)?.with(secrets.client)?,
+            send: Direction::new(keys.tx)?.with(secrets.server)?,
             update_owed: false,
             updates_left: UPDATES_MAX,
             idle_alerts_left: IDLE_ALERTS_MAX,
-        }
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) const fn sending(&mut self) -> &mut Direction {
+        &mut self.send
     }
 
     /// Decrypts the whole records in front of `bytes` in place, and tells their data.
@@ -238,7 +280,7 @@ impl Records {
             Some(left) => left,
             None => return Err(Broken::malformed(AlertDescription::UnexpectedMessage)),
         };
-        self.receive = Direction::new(self.next.update_rx_secret().map_err(|_| Broken::INTERNAL)?);
+        self.receive = self.receive.next()?;
         self.update_owed |= request == REQUESTED;
         Ok(())
     }
@@ -274,7 +316,7 @@ impl Records {
         if self.update_owed || self.send.sequence >= RECORDS_PER_KEY {
             self.update_owed = false;
             self.one(HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, NOT_REQUESTED], out)?;
-            self.send = Direction::new(self.next.update_tx_secret().map_err(|_| Broken::INTERNAL)?);
+            self.send = self.send.next()?;
         }
         Ok(())
     }

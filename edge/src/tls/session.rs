@@ -1,7 +1,7 @@
 //! TLS with one peer, without I/O: bytes in, plaintext out, and back.
 //!
 //! rustls does the handshake. Then, with TLS 1.3, its keys are taken and [`Records`] goes on with them, so that an idle
-//! session is some hundred bytes; with TLS 1.2 rustls goes on, three KiB.
+//! session is some hundred bytes; with TLS 1.2 rustls goes on, four KiB.
 //!
 //! Invariants:
 //! - rustls is shown one record more at a time, so it has read nothing behind the end of the handshake when it is let go;
@@ -17,6 +17,7 @@ use rustls::{AlertDescription, HandshakeKind, ProtocolVersion, ServerConfig};
 
 use super::broken::{Broken, Reason};
 use super::record::{HEADER_BYTES, PLAIN_BYTES_MAX, Records, Taken, record_bytes};
+use super::secrets::{Secrets, catching};
 
 /// Bytes that a client may send until its handshake is over. What browsers send is below four thousand.
 pub(crate) const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
@@ -49,6 +50,8 @@ struct Shaking {
     shown: usize,
     /// Bytes that it was shown since the beginning.
     total: usize,
+    /// What it told of keys.
+    secrets: Secrets,
 }
 
 /// What bytes brought.
@@ -74,14 +77,21 @@ impl Session {
     /// The settings cannot work.
     pub(crate) fn new(config: &Arc<ServerConfig>) -> Result<Self, Broken> {
         let rustls = UnbufferedServerConnection::new(config.clone())?;
-        let shaking = Shaking { rustls, shown: 0, total: 0 };
+        let shaking = Shaking { rustls, shown: 0, total: 0, secrets: Secrets::default() };
         Ok(Self { stage: Stage::Shaking(Box::new(shaking)), cut: Vec::new(), deaf: false })
     }
 
     /// Bytes kept of what is cut.
-    #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> usize {
         self.cut.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn records(&mut self) -> &mut Records {
+        match &mut self.stage {
+            Stage::Records(records) => records,
+            _ => panic!("no session of TLS 1.3"),
+        }
     }
 
     /// Whether data can be sent: the handshake is over, and nothing broke.
@@ -162,7 +172,8 @@ impl Session {
                 return Err(Broken::new(AlertDescription::RecordOverflow, Reason::Large));
             }
             // Before the end of a handshake there is no data; early data is not agreed on.
-            let driven = drive(&mut shaking.rustls, &mut self.cut[..shaking.shown], out, &mut |_| {})?;
+            let bytes = &mut self.cut[..shaking.shown];
+            let driven = catching(&mut shaking.secrets, || drive(&mut shaking.rustls, bytes, out, &mut |_| {}))?;
             self.cut.drain(..driven.bytes);
             shaking.shown -= driven.bytes;
             if driven.ended {
@@ -181,8 +192,8 @@ impl Session {
             return Err(Broken::INTERNAL);
         };
         self.stage = if shaking.rustls.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
-            let (secrets, next) = shaking.rustls.dangerous_into_kernel_connection()?;
-            Stage::Records(Box::new(Records::new(secrets, next)))
+            let (keys, _) = shaking.rustls.dangerous_into_kernel_connection()?;
+            Stage::Records(Box::new(Records::new(keys, shaking.secrets)?))
         } else {
             Stage::Rustls(Box::new(shaking.rustls))
         };

@@ -25,6 +25,9 @@ pub(crate) trait Harness {
     /// What one write takes at least, if it is offered more.
     const OFFERED_BYTES_MAX: usize = usize::MAX;
 
+    /// Turns after which what a peer sent has arrived.
+    const ARRIVAL_TURNS: u32 = 3;
+
     /// A driver for shard 0, its waker, and something that makes connections to it.
     fn new() -> (Self, Self::Driver, Arc<dyn Wake>)
     where

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quinn::{Endpoint, ReadError, RecvStream, SendStream};
 use roost_edge::driver::quic::{QuicConfig, QuicConn, QuicDriver};
 use roost_edge_core::ShardConfig;
@@ -15,7 +16,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::certificates;
-use crate::harness::{Harness, Heard, Peer};
+use crate::harness::{Bench, Harness, Heard, Peer};
 
 /// Turns until a connection is accepted.
 const PATIENCE: u32 = 3000;
@@ -60,6 +61,8 @@ impl Harness for Quinn {
     type Peer = QuicPeer;
     // A stream is there once something of it is.
     const PREAMBLE_BYTES: usize = 1;
+    // Its tasks have to run first, and turns end with every acknowledgement.
+    const ARRIVAL_TURNS: u32 = 50;
 
     fn new() -> (Self, QuicDriver, Arc<dyn Wake>) {
         let (server, cert) = certificates::server();
@@ -183,4 +186,14 @@ impl Peer for QuicPeer {
     fn reset(self) {
         let _ = self.ops.send(Op::Reset);
     }
+}
+
+#[test]
+fn who_is_let_go_lingers_until_its_last_words_have_arrived() {
+    let mut bench = Bench::<Quinn>::new();
+    let (key, _peer) = bench.connect();
+    bench.queue(key, [Bytes::from_static(b"last words")]);
+    bench.driver.close(key);
+    assert_eq!((bench.driver.connections(), bench.driver.lingering()), (0, 1));
+    bench.until("nobody waits", |bench| bench.driver.lingering() == 0);
 }

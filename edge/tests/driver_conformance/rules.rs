@@ -102,7 +102,7 @@ pub(crate) fn a_resumed_connection_is_read_without_a_new_event<H: Harness>() {
     let (key, mut peer) = bench.connect();
     bench.driver.pause(key);
     peer.send(b"here already");
-    for _ in 0..3 {
+    for _ in 0..H::ARRIVAL_TURNS {
         bench.turn();
     }
     bench.driver.resume(key);

@@ -26,15 +26,10 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Router {
     edge: OnceLock<EdgeHandle>,
     pub(crate) gone: std::sync::Mutex<Vec<SessionKey>>,
-    connected: std::sync::Mutex<Vec<SessionKey>>,
+    pub(crate) connected: std::sync::Mutex<Vec<SessionKey>>,
 }
 
 impl Router {
-    /// Everybody who ever connected.
-    pub(crate) fn sessions(&self) -> Vec<SessionKey> {
-        self.connected.lock().unwrap().clone()
-    }
-
     fn answer(&self, up: Up) -> Vec<Down> {
         match up {
             Up::Connect { session, rid, connect, .. } if connect.guest == "nobody" => {

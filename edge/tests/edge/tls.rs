@@ -234,6 +234,22 @@ fn a_changed_certificate_is_for_new_handshakes_and_old_sessions_go_on() {
 }
 
 #[test]
+fn who_finds_no_room_hears_an_alert_where_only_tls_is_spoken() {
+    let secure = Secure::new(EdgeConfig { shards: 1, connections_max: 1, ..config() }, false);
+    let trust = Arc::new(secure.trust(&TLS13));
+    let mut first = Client::over(secure.open(&trust), Encoding::Json);
+    first.hear();
+    first.enter("ada");
+    let mut second = secure.open(&trust);
+    // It may be told before it has said anything.
+    let error =
+        second.write_all(b"GET / HTTP/1.1\r\n\r\n").err().unwrap_or_else(|| second.read(&mut [0; 1]).unwrap_err());
+    assert!(error.to_string().contains("InternalError"), "{error}");
+    first.say(2, publish("still here"));
+    assert_eq!(first.hear_frame().rid, 2);
+}
+
+#[test]
 fn forged_bytes_end_a_session_and_are_counted() {
     let secure = Secure::new(config(), false);
     let mut client = Client::over(secure.open(&Arc::new(secure.trust(&TLS13))), Encoding::Json);

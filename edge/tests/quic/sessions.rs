@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::TransportConfig;
 use roost_wire::link::{Audience, Down, Envelope, Lane};
 use roost_wire::{CloseCode, ConvId, Encoding, FrameBody, pb};
 
@@ -103,7 +104,7 @@ fn codes_are_those_of_the_protocol() {
         for wanted in [CloseCode::Replaced, CloseCode::TokenExpired, CloseCode::Forbidden] {
             let mut ada = quic.session(&endpoint, "ada").await;
             for shard in 0..quic.server.handle().shards() {
-                for session in quic.server.router.sessions() {
+                for session in quic.server.router.connected.lock().unwrap().iter().copied() {
                     quic.server.handle().post(shard, &mut vec![Down::Close { session, code: wanted }]);
                 }
             }
@@ -214,6 +215,54 @@ fn a_server_that_stops_says_so() {
         for client in &mut clients {
             assert_eq!(client.closed().await, Some(1001));
         }
+    });
+}
+
+#[test]
+fn a_server_that_stops_first_delivers_what_it_wrote() {
+    let quic = serve(|_| {}, |_| {});
+    run(async {
+        // A client that lets little come before it reads.
+        let mut transport = TransportConfig::default();
+        transport.stream_receive_window(8192_u32.into());
+        let mut config = quic.client_config(&[b"roost/1"]);
+        config.transport_config(Arc::new(transport));
+        let mut endpoint = quic.endpoint();
+        endpoint.set_default_client_config(config);
+        let mut ada = quic.session(&endpoint, "ada").await;
+        quic.server.until("joined", |metrics| metrics.total.topics_joined == 1);
+        let text = "x".repeat(60_000);
+        for shard in 0..quic.server.handle().shards() {
+            quic.server.handle().post(shard, &mut vec![deliver(ConvId::channel("news").unwrap(), &text, None)]);
+        }
+        quic.server.until("queued", |metrics| metrics.total.deliveries == 1);
+        quic.server.handle().stop();
+        let Some(FrameBody::Entry(entry)) = ada.frame().await.body else { panic!("an entry") };
+        assert!(entry.body.unwrap_or_default().text == text);
+        assert_eq!(ada.closed().await, Some(1001));
+    });
+}
+
+#[test]
+fn hundreds_who_come_at_once_all_come_through() {
+    const CLIENTS: u64 = 400;
+    let quic = Arc::new(serve(|edge| edge.shards = 1, |_| {}));
+    run(async {
+        let entering: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                // A socket each: in one for all the answers would find no room.
+                let quic = quic.clone();
+                tokio::spawn(async move {
+                    let endpoint = quic.endpoint();
+                    (quic.session(&endpoint, &format!("guest{number}")).await, endpoint)
+                })
+            })
+            .collect();
+        let mut clients = Vec::new();
+        for entering in entering {
+            clients.push(entering.await.expect("a session"));
+        }
+        assert_eq!(quic.server.handle().metrics().sessions_open(), CLIENTS);
     });
 }
 

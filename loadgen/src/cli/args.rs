@@ -25,6 +25,7 @@ use crate::threshold::Threshold;
         roost-load idle --connections 10000                     memory per session\n  \
         roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n  \
         roost-load hold --connections 15000 --for 2m            set-up rate, memory and CPU of idle sessions\n  \
+        roost-load hold --transport quic --migrating 0.05       by QUIC, and 5 % change their address each second\n  \
         roost-load storm --connections 15000                    all drop at once and come back\n  \
         roost-load echo --connections 1000                      echoes per CPU-second\n  \
         roost-load hostile                                      sixteen kinds of attack beside a good load\n\n\
@@ -266,6 +267,18 @@ pub(super) struct Broadcast {
     #[cfg(target_os = "linux")]
     #[arg(long)]
     pub(super) mass: bool,
+    /// What carries the connections; by QUIC they are the clients of `hold`
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "WAY", default_value = "ws")]
+    pub(super) transport: crate::mass::plan::Transport,
+    /// PEM file with the certificate of a target that is met by QUIC
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(super) ca: Option<PathBuf>,
+    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub(super) migrating: f64,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -348,7 +361,6 @@ impl Common {
 fn url(text: &str) -> Result<Url, String> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match Url::parse(&whole) {
-        Ok(url) if url.is_tls() => Err(format!("`{text}`: loads are without TLS: use http://")),
         Ok(url) => Ok(url),
         Err(error) => Err(error.to_string()),
     }
@@ -373,7 +385,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     if (0.001..=10_000_000.0).contains(&rate) { Ok(rate) } else { Err("between 0.001 and 10000000".into()) }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| "a number is needed")?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("between 0 and 1".into()) }
 }

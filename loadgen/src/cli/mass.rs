@@ -1,13 +1,14 @@
 //! The scenarios of many clients: their flags, and the plans they mean.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use roost_uring::fleet::Fleet;
 
-use super::args::{Broadcast, Common, body, rate, span};
+use super::args::{Broadcast, Common, body, rate, share, span};
 use crate::mass::CLIENT_BYTES_MAX;
-use crate::mass::plan::{self, Drop, Plan};
+use crate::mass::plan::{self, Drop, Plan, Transport};
 use crate::scenario::Dialect;
 use crate::threshold::Threshold;
 
@@ -31,6 +32,15 @@ pub(super) struct Mass {
     /// What the target speaks; plain: the upgrade is all; of nats, mqtt and centrifugo: a session without credentials
     #[arg(long, value_name = "WHAT", default_value = "roost")]
     protocol: Dialect,
+    /// What carries the connections
+    #[arg(long, value_name = "WAY", default_value = "ws", conflicts_with = "no_connect")]
+    transport: Transport,
+    /// PEM file with the certificate of a target that is met by QUIC
+    #[arg(long, value_name = "FILE", requires = "target")]
+    ca: Option<PathBuf>,
+    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    migrating: f64,
     /// Upgrade, and no more: a server of our own is met at /echo
     #[arg(long)]
     no_connect: bool,
@@ -100,6 +110,7 @@ pub(super) struct Echo {
 pub(super) struct Planned {
     pub(super) plan: Plan,
     pub(super) common: Common,
+    pub(super) ca: Option<PathBuf>,
 }
 
 impl Hold {
@@ -148,14 +159,27 @@ impl Broadcast {
     /// be.
     pub(super) fn is_mass(&self) -> bool {
         self.mass
+            || self.transport == Transport::Quic
             || self.protocol.full().is_none()
             || (self.connections > BROADCAST_MASS_ABOVE && Fleet::new(1).is_ok())
     }
 
     pub(super) fn planned_mass(self) -> Planned {
-        let Self { connections, publishes, rate, burst, bytes, protocol, mass: _, common } = self;
+        let Self { connections, publishes, rate, burst, bytes, protocol, mass: _, transport, ca, migrating, common } =
+            self;
         let heartbeat = Duration::from_secs(60);
-        let mass = Mass { connections, rate: None, heartbeat, protocol, no_connect: false, common };
+        let rate_of_connects = None;
+        let mass = Mass {
+            connections,
+            rate: rate_of_connects,
+            heartbeat,
+            protocol,
+            transport,
+            ca,
+            migrating,
+            no_connect: false,
+            common,
+        };
         let mut planned = mass.planned("broadcast");
         let plan = &mut planned.plan;
         plan.broadcast = Some(plan::Broadcast { publishes, publishes_per_second: rate, burst, body_bytes: bytes });
@@ -175,11 +199,11 @@ impl Plan {
 
 impl Mass {
     fn planned(self, name: &'static str) -> Planned {
-        let Self { connections, rate, heartbeat, protocol, no_connect, common } = self;
+        let Self { connections, rate, heartbeat, protocol, transport, ca, migrating, no_connect, common } = self;
         let protocol = if no_connect { Dialect::Plain } else { protocol };
         let mut thresholds =
             Threshold::all(&["sessions.failed==0", "sessions.lost==0", "heartbeats.unanswered==0", "errors==0"]);
-        if connections >= BYTES_TOLD_FROM {
+        if connections >= BYTES_TOLD_FROM && transport == Transport::Ws {
             thresholds.extend(Threshold::all(&[&format!("generator.bytes_per_client<={CLIENT_BYTES_MAX}")]));
         }
         let plan = Plan {
@@ -188,6 +212,8 @@ impl Mass {
             connections,
             connects_per_second: rate.unwrap_or_else(|| common.connect_rate.into()),
             heartbeat,
+            transport,
+            migrating,
             hold: Duration::ZERO,
             broadcast: None,
             echo: None,
@@ -197,7 +223,7 @@ impl Mass {
             thresholds,
             seed: common.seed,
         };
-        Planned { plan, common }
+        Planned { plan, common, ca }
     }
 }
 

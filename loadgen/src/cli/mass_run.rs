@@ -11,6 +11,8 @@ use super::run::{Failed, key_of, own_facts, refuse, run_number, target};
 use crate::engine::RunError;
 use crate::host::{self, Environment};
 use crate::interrupt::Interrupt;
+use crate::mass::lines::{Carrier, client_config};
+use crate::mass::plan::Transport;
 use crate::mass::report;
 use crate::mass::run::{self as mass, Job};
 use crate::progress::Progress;
@@ -22,11 +24,14 @@ const ECHO_PATH: &str = "/echo";
 
 /// Runs it and returns the exit code.
 pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
-    let Planned { plan, common } = planned;
+    let Planned { plan, common, .. } = planned;
     check(planned)?;
     // Tables of rings are as large as the soft limit.
     host::raise_descriptors();
-    if let Err(error) = Fleet::new(1) {
+    let by_quic = plan.transport == Transport::Quic;
+    if let Err(error) = Fleet::new(1)
+        && !by_quic
+    {
         return Err(refuse(why_not(&error)));
     }
     let interrupt = Interrupt::listen().context("cannot listen for signals")?;
@@ -38,12 +43,17 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
             let heartbeat = format!("{}ms", plan.heartbeat.as_millis());
             let usual = [NO_LIMITS, &["--heartbeat", &heartbeat]].concat();
             let echo = (plan.protocol == Dialect::Plain).then_some("--bench-paths");
-            let given: Vec<&str> = echo.into_iter().chain(common.settings()).collect();
+            let tls = by_quic.then_some("--dev-tls");
+            let given: Vec<&str> = echo.into_iter().chain(tls).chain(common.settings()).collect();
             Some(OwnServer::start(&common.out, &usual, &given)?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
     let mut target = target(common, server.as_ref())?;
+    if let Some(quic) = server.as_ref().and_then(|server| server.quic).filter(|_| by_quic) {
+        target.address = quic;
+    }
+    let carrier = carrier(planned, server.as_ref())?;
     if server.is_some() && plan.protocol == Dialect::Plain {
         target.path = ECHO_PATH.into();
     }
@@ -59,6 +69,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
         now_ms: now_ms as u64,
         threads,
         server_pid: facts.pid,
+        carrier,
     };
     let outcome = mass::run(job, &mut progress, &interrupt).map_err(|error| match error {
         RunError::Unreachable(why) => Failed::Unreachable(why),
@@ -77,7 +88,21 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
 
 /// Refuses what cannot work, before anything is started.
 fn check(planned: &Planned) -> Result<(), Failed> {
-    let Planned { plan, common } = planned;
+    let Planned { plan, common, ca } = planned;
+    let by_quic = plan.transport == Transport::Quic;
+    if by_quic && (plan.protocol != Dialect::Roost || plan.echo.is_some()) {
+        return Err(refuse("by QUIC there is nothing but roost: leave out --protocol, or --transport".into()));
+    }
+    if plan.migrating > 0.0 && !by_quic {
+        return Err(refuse("--migrating: only QUIC goes on from another address: give --transport quic".into()));
+    }
+    match &common.target {
+        Some(target) if by_quic && (!target.is_tls() || ca.is_none()) => {
+            return Err(refuse("QUIC always has TLS: give an https:// target, and its certificate with --ca".into()));
+        }
+        Some(target) if !by_quic => super::run::check_plain(target)?,
+        _ => {}
+    }
     if plan.protocol != Dialect::Roost && common.token_key.is_some() {
         return Err(refuse("only roost knows these tokens: leave out --token-key".into()));
     }
@@ -94,6 +119,16 @@ fn check(planned: &Planned) -> Result<(), Failed> {
         return Err(refuse("--drain needs the --server-pid of the target".into()));
     }
     super::run::check_pid(common)
+}
+
+/// What carries the connections, and whom they trust.
+fn carrier(planned: &Planned, server: Option<&OwnServer>) -> Result<Carrier, Failed> {
+    if planned.plan.transport == Transport::Ws {
+        return Ok(Carrier::Tcp);
+    }
+    let ca = server.map(OwnServer::certificate).or_else(|| planned.ca.clone()).context("--ca is needed")?;
+    let name = planned.common.target.as_ref().map_or("localhost", |target| target.host());
+    Ok(Carrier::Quic { config: client_config(&ca)?, server_name: name.to_owned() })
 }
 
 /// Why there is no io_uring here, and what to do.

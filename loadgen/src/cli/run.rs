@@ -156,6 +156,9 @@ fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
     if scenario.protocol == Protocol::Plain && common.token_key.is_some() {
         return refuse("--protocol plain knows no tokens: leave out --token-key".into());
     }
+    if let Some(target) = &common.target {
+        check_plain(target)?;
+    }
     check_pid(common)?;
     let needed = u64::from(scenario.clients) + DESCRIPTORS_SPARE;
     if let Some(max) = host::raise_descriptors().filter(|max| *max < needed) {
@@ -163,6 +166,14 @@ fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
             "{} connections need {needed} descriptors, and this process may open {max}: raise the limit (ulimit -n {needed})",
             scenario.clients
         ));
+    }
+    Ok(())
+}
+
+/// By WebSocket nothing is encrypted here.
+pub(super) fn check_plain(target: &Url) -> Result<(), Failed> {
+    if target.is_tls() {
+        return Err(refuse("loads by WebSocket are without TLS: use http://, or hold --transport quic".into()));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use roost_wire::ws::handshake::HeadError;
 
 use super::client::{Arrival, Client, Phase, decoder};
+use super::hear::Ears;
 use super::voice::Voice;
 use crate::client::Stamp;
 
@@ -156,15 +157,19 @@ impl Crowd {
         self.opening += 1;
     }
 
-    /// TCP is there: it asks for WebSocket.
+    /// The connection is there: it asks for WebSocket, or enters at once where there is none.
     ///
     /// # Errors
     /// What is wrong with the path or the host.
-    pub(crate) fn connected(&mut self, at: u32, voice: &Voice, out: &mut BytesMut) -> Result<(), HeadError> {
+    pub(crate) fn connected(&mut self, at: u32, ears: &mut Ears<'_>) -> Result<(), HeadError> {
+        if ears.voice.native {
+            ears.voice.speech.upgraded(at, self, ears);
+            return Ok(());
+        }
         let number = self.number(at);
         let client = &mut self.clients[at as usize];
         client.phase = Phase::Upgrading;
-        voice.upgrade(number, client.opening, out)
+        ears.voice.upgrade(number, client.opening, ears.out)
     }
 
     /// It asks to be a session.

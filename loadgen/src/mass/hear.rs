@@ -1,15 +1,18 @@
 //! What received bytes mean to a client.
 
 use bytes::BytesMut;
-use roost_wire::limits::HEAD_BYTES_MAX;
-use roost_wire::ws;
+use roost_wire::limits::{HEAD_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use roost_wire::ws::handshake::{self, ResponseError};
+use roost_wire::ws::{self, MessageKind};
 
 use super::client::{Client, Phase, decoder};
 use super::crowd::{Crowd, Heard};
 use super::dialect::Heartbeat;
 use super::voice::Voice;
-use crate::client::{Stamp, body};
+use crate::client::{Stamp, body, entry};
+
+/// Most bytes of a length (protobuf, "Base 128 Varints").
+const VARINT_BYTES_MAX: usize = 10;
 
 /// Where what a client says and hears goes.
 pub(crate) struct Ears<'a> {
@@ -25,6 +28,7 @@ impl Crowd {
     pub(crate) fn received(&mut self, at: u32, bytes: &mut [u8], ears: &mut Ears<'_>) {
         match self.phase(at) {
             Phase::Upgrading => self.head(at, bytes, ears),
+            Phase::Entering | Phase::Live if ears.voice.native => self.stream(at, bytes, ears),
             Phase::Entering | Phase::Live => self.messages(at, bytes, ears),
             // What comes after its end is for nobody.
             Phase::Gone | Phase::Connecting | Phase::Closing => {}
@@ -99,6 +103,24 @@ impl Crowd {
         self.clients[at as usize].decoder = decoder;
     }
 
+    /// Frames without WebSocket. What is cut is kept until the rest of it comes.
+    fn stream(&mut self, at: u32, bytes: &[u8], ears: &mut Ears<'_>) {
+        let kept = self.halves.remove(&at).map(|mut half| {
+            half.extend_from_slice(bytes);
+            half
+        });
+        let bytes = kept.as_deref().unwrap_or(bytes);
+        let (whole, cut) = match whole(bytes) {
+            Some(len) => bytes.split_at(len),
+            None => return ears.heard.push(Heard::Failed("a frame that is too large".to_owned())),
+        };
+        if !cut.is_empty() {
+            self.halves.insert(at, cut.to_vec());
+        }
+        let speech = ears.voice.speech;
+        speech.message(MessageKind::Binary, whole, at, self, ears);
+    }
+
     /// A heartbeat was answered; who sent none hears nothing.
     pub(super) fn pong(&mut self, at: u32, ears: &mut Ears<'_>) {
         if self.clients[at as usize].has(Client::AWAITS_PONG) {
@@ -148,6 +170,23 @@ impl Crowd {
     }
 }
 
+/// How many bytes of `bytes` are whole frames, each with its length before it. `None`: one is larger than a server may send.
+fn whole(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes;
+    loop {
+        let mut peek = rest;
+        // A length that is cut, or none: what is none is found out once ten bytes of it are there.
+        let Some(len) = entry::varint(&mut peek) else {
+            return (rest.len() < VARINT_BYTES_MAX).then_some(bytes.len() - rest.len());
+        };
+        let len = usize::try_from(len).ok().filter(|len| *len <= SERVER_FRAME_BYTES_MAX)?;
+        match peek.get(len..) {
+            Some(behind) => rest = behind,
+            None => return Some(bytes.len() - rest.len()),
+        }
+    }
+}
+
 /// What a refusal says about when to come back, in seconds.
 fn retry_after_s(head: &[u8]) -> Option<u32> {
     let head = std::str::from_utf8(head).ok()?;
@@ -156,4 +195,25 @@ fn retry_after_s(head: &[u8]) -> Option<u32> {
         name.eq_ignore_ascii_case("retry-after").then_some(value)
     });
     field?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_told_whole_and_lengths_that_cannot_be_are_found_out() {
+        let large = [0x80, 0x80, 0x80, 0x80, 0x01, 0, 0];
+        for (name, bytes, want) in [
+            ("nothing", &b""[..], Some(0)),
+            ("one", b"\x02hi", Some(3)),
+            ("one and a cut one", b"\x02hi\x03he", Some(3)),
+            ("a cut length", b"\x02hi\x80", Some(3)),
+            ("empty ones", b"\0\0", Some(2)),
+            ("too large", &large, None),
+            ("no length at all", &[0xff; 10], None),
+        ] {
+            assert_eq!(whole(bytes), want, "{name}");
+        }
+    }
 }

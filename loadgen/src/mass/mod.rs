@@ -1,16 +1,17 @@
-//! Lean clients by the million: on io_uring, without descriptors, a few dozen bytes of memory each.
+//! Lean clients by the million: on io_uring, without descriptors, a few dozen bytes of memory each; or by QUIC, some thousand.
 //!
 //! - `client`, `crowd`: what there is to know of each client, and what it may do; `voice`: what it says, `hear`: what
 //!   received bytes mean; `dialect`: both for each protocol there is; `token`: tokens, made cheaply; no I/O in all of these;
 //! - `arrivals`, `round`: who begins when, whose heartbeat is due; pure;
-//! - `source`: addresses to connect from; `worker`: one thread, its sockets (`roost_uring::fleet`) and its loop;
+//! - `lines`: connections, by TCP (`roost_uring::fleet`) or QUIC; `source`: addresses to connect from; `worker`: one thread,
+//!   its lines and its loop;
 //! - `order`, `tally`: what threads are asked and what they measured; `plan`: a run as data; `run`: the main thread;
 //!   `report`: what came of it.
 //!
 //! Invariants:
 //! - a client begins at its intended time, and its latency counts from there;
 //! - every push is checked: its conversation, its seq (none left out, none twice), every byte of its text;
-//! - an idle client costs [`CLIENT_BYTES_MAX`] bytes of this process's memory at most.
+//! - an idle client by TCP costs [`CLIENT_BYTES_MAX`] bytes of this process's memory at most.
 //!
 //! Absent on purpose: what only a real user's client needs (resending, reading the log, marks): `roost-load quick` has
 //! it. Nothing that was not pushed is fetched here; it is counted as missing.
@@ -20,6 +21,7 @@ mod client;
 mod crowd;
 mod dialect;
 mod hear;
+pub(crate) mod lines;
 mod look;
 mod order;
 pub(crate) mod plan;

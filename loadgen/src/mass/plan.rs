@@ -21,6 +21,10 @@ pub(crate) struct Plan {
     /// How often each client sends a heartbeat; a server may want it more often. 0: never.
     #[serde(rename = "heartbeat_ms", serialize_with = "millis")]
     pub(crate) heartbeat: Duration,
+    /// What carries the connections.
+    pub(crate) transport: Transport,
+    /// Share of the clients that go on from another address each second.
+    pub(crate) migrating: f64,
     /// How long they are held and do nothing else.
     #[serde(rename = "hold_ms", serialize_with = "millis")]
     pub(crate) hold: Duration,
@@ -34,6 +38,17 @@ pub(crate) struct Plan {
     pub(crate) grace: Duration,
     pub(crate) thresholds: Vec<Threshold>,
     pub(crate) seed: u64,
+}
+
+/// What carries a run's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Transport {
+    /// WebSocket over TCP.
+    #[default]
+    Ws,
+    /// QUIC, with TLS as always.
+    Quic,
 }
 
 /// Messages of one client to everybody.

@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::lines::Carrier;
 use super::look::Look;
 use super::order::{Order, Publish, Tick};
 use super::plan::{Broadcast, Drop as How, Echo, Plan, Storm};
@@ -40,6 +41,7 @@ pub(crate) struct Job {
     pub(crate) now_ms: u64,
     pub(crate) threads: u32,
     pub(crate) server_pid: Option<u32>,
+    pub(crate) carrier: Carrier,
 }
 
 /// What was measured while one order was done.
@@ -130,7 +132,9 @@ struct Run<'a> {
 /// # Errors
 /// The server could not be reached, or this system lacks something: io_uring, most likely.
 pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
-    probe(job.target.address, &job.target.host)?;
+    if matches!(job.carrier, Carrier::Tcp) {
+        probe(job.target.address, &job.target.host)?;
+    }
     let mut run = Run::start(job, progress, interrupt)?;
     let _ = run.go();
     run.finish();
@@ -151,7 +155,7 @@ fn probe(address: SocketAddr, host: &str) -> Result<(), RunError> {
 
 impl<'a> Run<'a> {
     fn start(job: Job, progress: &'a mut Progress, interrupt: &'a Interrupt) -> Result<Self, RunError> {
-        let Job { plan, target, secret, run, now_ms, threads, server_pid } = job;
+        let Job { plan, target, secret, run, now_ms, threads, server_pid, carrier } = job;
         let threads = threads.clamp(1, plan.connections);
         let before = Look::take(server_pid);
         let clock = Clock::start();
@@ -165,17 +169,21 @@ impl<'a> Run<'a> {
             };
             let (to_thread, told) = channel();
             let (path, host) = (target.path.clone(), target.host.clone());
+            let voice = Voice::new(plan.protocol, path, host, entry, plan.seed ^ u64::from(number) << 48);
+            let voice = if matches!(carrier, Carrier::Quic { .. }) { voice.native() } else { voice };
             let worker = Worker::new(Make {
                 number,
                 threads,
                 first: share(number),
                 count: share(number + 1) - share(number),
                 target: target.address,
-                voice: Voice::new(plan.protocol, path, host, entry, plan.seed ^ u64::from(number) << 48),
+                carrier: carrier.clone(),
+                voice,
                 clock,
                 heartbeat: plan.heartbeat,
                 patience: plan.grace,
                 setup_within: plan.grace.max(SETUP_WITHIN_MIN),
+                migrating: plan.migrating,
                 seed: plan.seed,
                 told,
                 notes: to_main.clone(),

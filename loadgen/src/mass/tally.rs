@@ -60,6 +60,8 @@ counts! {
     behind;
     /// Texts that came back.
     echoed;
+    /// Times that a session went on from another address.
+    migrated;
     /// Sessions that were asked to go elsewhere.
     goaways;
     /// ERRORs.

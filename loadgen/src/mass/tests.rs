@@ -52,7 +52,8 @@ impl One {
     /// Asks for the upgrade; gives back the answer that fits.
     pub(super) fn asks(&mut self) -> BytesMut {
         self.crowd.opens(0, 0);
-        self.crowd.connected(0, &self.voice, &mut self.out).unwrap();
+        let mut ears = Ears { voice: &mut self.voice, out: &mut self.out, heard: &mut self.heard };
+        self.crowd.connected(0, &mut ears).unwrap();
         let head = self.out.split();
         let (Request::Upgrade(upgrade), len) = handshake::parse_request(&head).unwrap().unwrap() else { panic!() };
         assert_eq!((upgrade.path, len), ("/ws", head.len()));

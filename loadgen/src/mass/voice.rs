@@ -27,6 +27,8 @@ pub(crate) enum Entry {
 #[derive(Debug)]
 pub(crate) struct Voice {
     pub(super) speech: &'static dyn Speech,
+    /// Frames stand on a stream of QUIC by themselves, without WebSocket.
+    pub(super) native: bool,
     /// Of the server: path and `Host` field of the upgrade.
     pub(crate) path: String,
     pub(crate) host: String,
@@ -48,6 +50,7 @@ impl Voice {
     pub(crate) fn new(dialect: Dialect, path: String, host: String, entry: Entry, seed: u64) -> Self {
         Self {
             speech: speech(dialect),
+            native: false,
             path,
             host,
             entry,
@@ -58,6 +61,11 @@ impl Voice {
             payload: BytesMut::new(),
             text: String::new(),
         }
+    }
+
+    /// The same for QUIC.
+    pub(crate) fn native(self) -> Self {
+        Self { native: true, ..self }
     }
 
     /// The key of an upgrade: the same again for the same opening of the same client, so that nobody has to keep it.
@@ -80,6 +88,7 @@ impl Voice {
     pub(super) fn ping(&mut self, out: &mut BytesMut) {
         let mask = self.mask();
         match self.speech.heartbeat() {
+            Heartbeat::Message(_, payload) if self.native => out.put_slice(payload),
             Heartbeat::Message(kind, payload) => ws::write_client_message(kind, payload, mask, out),
             Heartbeat::Ping => ws::write_ping(b"", Some(mask), out),
         }
@@ -99,14 +108,20 @@ impl Voice {
         ws::write_pong(payload, Some(mask), out);
     }
 
-    /// Says goodbye.
+    /// Says goodbye; by QUIC the connection does so.
     pub(super) fn close(&mut self, out: &mut BytesMut) {
+        if self.native {
+            return;
+        }
         let mask = self.mask();
         ws::write_close(1000, "", Some(mask), out);
     }
 
     /// Writes a command of Roost.
     pub(super) fn command(&mut self, rid: u64, body: FrameBody, out: &mut BytesMut) {
+        if self.native {
+            return Encoding::Protobuf.encode(&pb::Frame { rid, body: Some(body) }, out);
+        }
         let mut payload = std::mem::take(&mut self.payload);
         payload.clear();
         Encoding::Protobuf.encode(&pb::Frame { rid, body: Some(body) }, &mut payload);

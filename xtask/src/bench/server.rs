@@ -26,13 +26,15 @@ pub(crate) enum Kind {
     Baseline,
     /// The one of this house, with `/echo` and compression.
     Echo,
+    /// The same with TLS.
+    SecretEcho,
 }
 
 impl Kind {
     /// As the results call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Roost | Self::Echo => "roost",
+            Self::Roost | Self::Echo | Self::SecretEcho => "roost",
             Self::Baseline => "baseline",
         }
     }
@@ -47,14 +49,19 @@ impl Kind {
                 command.args(["--sends-per-second", "0", "--frames-per-second", "0"]);
                 command.arg("--data").arg(folder.join("data"));
             }
-            Self::Echo => {
+            Self::Echo | Self::SecretEcho => {
                 command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--compression", "on"]);
                 command.args(["--log", "warn", "--data"]).arg(folder.join("data"));
+                if self == Self::SecretEcho {
+                    command.arg("--dev-tls");
+                }
             }
             Self::Baseline => {}
         }
         let load = match self {
-            Self::Roost | Self::Echo => vec!["--token-key".into(), folder.join("data/secrets/token-key").into()],
+            Self::Roost | Self::Echo | Self::SecretEcho => {
+                vec!["--token-key".into(), folder.join("data/secrets/token-key").into()]
+            }
             Self::Baseline => vec!["--protocol".into(), "plain".into()],
         };
         Launch::told(command, folder, load)

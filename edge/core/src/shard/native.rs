@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use roost_wire::limits::CONNECT_BYTES_MAX;
-use roost_wire::link::{Lane, SessionKey};
+use roost_wire::link::{Envelope, Lane, SessionKey};
 use roost_wire::native::{Cut, CutError};
 use roost_wire::{CloseCode, Encoding, ErrorCode, FrameBody};
 
@@ -23,6 +23,13 @@ const fn may_be_datagram(body: &FrameBody) -> bool {
         body,
         FrameBody::Typing(_) | FrameBody::Ack(_) | FrameBody::Read(_) | FrameBody::Ping(_) | FrameBody::Pong(_)
     )
+}
+
+/// Whether a push may go as a datagram: what is stale soon. A receipt is dropped for a slow reader too, but who loses one on the
+/// way would not see it before the next.
+pub(super) fn may_be_lost(envelope: &Envelope) -> bool {
+    envelope.lane() == Lane::Ephemeral
+        && matches!(envelope.frame().body, Some(FrameBody::Typing(_) | FrameBody::Presence(_)))
 }
 
 impl Shard {

@@ -9,8 +9,8 @@ use roost_wire::native::frame_of;
 use roost_wire::pb::{self, Frame};
 use roost_wire::{CloseCode, Encoding, FrameBody};
 
-use super::Shard;
 use super::downs::Job;
+use super::{Shard, native};
 use crate::policy::{self, Step};
 use crate::session::{BenchPath, Closing, Connection, Phase, Stage};
 use crate::{Effect, ShardConfig};
@@ -127,7 +127,7 @@ impl Shard {
             Step::Queue => {
                 let bytes = session.dressed(message);
                 tally.deliveries += 1;
-                if envelope.lane() == Lane::Ephemeral && session.datagrams {
+                if session.datagrams && native::may_be_lost(envelope) {
                     self.effects.push_back(Effect::Datagram { session: key, bytes });
                     return;
                 }

@@ -254,11 +254,8 @@ mod tests {
     #[test]
     fn rfc_9001_appendix_a5_chacha20_short_header_packet() {
         let key = "c6d98ff3441c3fe1b2182094f69caa2ed4b716b65488960a7a984979fb23e1c8";
-        let packets = Packets {
-            of: &CHACHA20,
-            key: raw(key),
-            iv: bytes("e0459b3474bdd0e44a41c144").try_into().unwrap(),
-        };
+        let packets =
+            Packets { of: &CHACHA20, key: raw(key), iv: bytes("e0459b3474bdd0e44a41c144").try_into().unwrap() };
         let headers = "25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4";
         let headers = Headers { of: &CHACHA20, key: raw(headers) };
         let (header, mut payload) = (bytes("4200bff4"), vec![1]);
@@ -342,8 +339,7 @@ mod tests {
             provider.cipher_suites.iter().map(SupportedCipherSuite::suite).collect()
         };
         let provider = crypto::aws_lc_rs::default_provider();
-        let wanted: Vec<CipherSuite> =
-            names(&provider).into_iter().filter(|name| compact(*name).is_some()).collect();
+        let wanted: Vec<CipherSuite> = names(&provider).into_iter().filter(|name| compact(*name).is_some()).collect();
         assert_eq!((wanted.len(), names(&compacted(&provider))), (3, wanted));
     }
 

@@ -74,8 +74,8 @@ counters! {
     dropped_stray,
     /// Answers to strangers that the socket had no room for.
     dropped_answer,
-    /// Datagrams not sent: an address that may be forged would have got more than three times what came from it.
-    dropped_amplified,
+    /// Times a send waited: an address that may be forged would have got more than three times what came from it.
+    held_back,
     /// Datagrams the socket refused to send.
     dropped_unsendable,
     /// Pings sent so that the peer acknowledges what we acknowledged.

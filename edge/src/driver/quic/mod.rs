@@ -204,8 +204,14 @@ impl QuicDriver {
                     self.readable = false;
                     return;
                 }
-                // An answer to something sent before: the next call goes on.
-                Err(_) => continue,
+                // The answer to something that was sent before: the next call goes on.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::Interrupted) => continue,
+                Err(error) => {
+                    // What comes later tells so.
+                    tracing::warn!(%error, "cannot receive datagrams");
+                    self.readable = false;
+                    return;
+                }
             };
             for (at, meta) in metas.iter().take(count).enumerate() {
                 let train = at * train_bytes..at * train_bytes + meta.len.min(train_bytes);
@@ -347,6 +353,10 @@ impl Driver for QuicDriver {
 
     fn connections(&self) -> usize {
         self.hub.attached()
+    }
+
+    fn lingering(&self) -> usize {
+        self.hub.closing()
     }
 
     fn keys(&self) -> Vec<SessionKey> {

@@ -9,10 +9,13 @@
 use std::any::Any;
 use std::io::Cursor;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::BytesMut;
 use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::crypto::{
-    ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session, UnsupportedVersion,
+    CryptoError, ExportKeyingMaterialError, HeaderKey, KeyPair, Keys, PacketKey, ServerConfig, Session,
+    UnsupportedVersion,
 };
 use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
@@ -75,7 +78,7 @@ impl ServerConfig for Handshakes {
         let mut bytes = Vec::new();
         params.write(&mut bytes);
         let tls = ServerConnection::new(self.tls.clone(), Version::V1, bytes).ok().map(Box::new);
-        Box::new(Light { tls, handshakes: self, next: None, over: false })
+        Box::new(Light { tls, handshakes: self, next: None, over: false, proven: None })
     }
 }
 
@@ -87,6 +90,51 @@ struct Light {
     next: Option<Box<Secrets>>,
     /// The handshake is over.
     over: bool,
+    /// While it is not, and keys for it are there.
+    proven: Option<Proven>,
+}
+
+/// Whether the client has sealed a packet with keys of the handshake: then it got what we sent to its address, which is proof
+/// of that (RFC 9000 §8.1). quinn-proto knows this too, and does not tell.
+#[derive(Clone, Default)]
+pub(super) struct Proven(Arc<AtomicBool>);
+
+impl Proven {
+    /// Of a connection whose handshake is under way.
+    pub(super) fn is_so(session: &dyn Session) -> bool {
+        let told = session.handshake_data().and_then(|told| told.downcast::<Self>().ok());
+        told.is_some_and(|told| told.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The key that opens the client's packets of the handshake, and tells when one was opened.
+struct Watched {
+    key: Box<dyn PacketKey>,
+    proven: Proven,
+}
+
+impl PacketKey for Watched {
+    fn encrypt(&self, packet: u64, buf: &mut [u8], header_len: usize) {
+        self.key.encrypt(packet, buf, header_len);
+    }
+
+    fn decrypt(&self, packet: u64, header: &[u8], payload: &mut BytesMut) -> Result<(), CryptoError> {
+        self.key.decrypt(packet, header, payload)?;
+        self.proven.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn tag_len(&self) -> usize {
+        self.key.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.key.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.key.integrity_limit()
+    }
 }
 
 impl Session for Light {
@@ -97,8 +145,9 @@ impl Session for Light {
         }
     }
 
+    /// [`Proven`], for whoever sends.
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        None
+        Some(Box::new(self.proven.clone()?))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
@@ -140,7 +189,14 @@ impl Session for Light {
         let tls = self.tls.as_mut()?;
         let before = buf.len();
         let keys = match tls.write_hs(buf) {
-            Some(KeyChange::Handshake { keys }) => keys,
+            Some(KeyChange::Handshake { keys }) => {
+                let proven = self.proven.insert(Proven::default()).clone();
+                let remote = Box::new(Watched { key: Box::new(keys.remote.packet), proven });
+                return Some(Keys {
+                    header: KeyPair { local: Box::new(keys.local.header), remote: Box::new(keys.remote.header) },
+                    packet: KeyPair { local: Box::new(keys.local.packet), remote },
+                });
+            }
             Some(KeyChange::OneRtt { keys, next }) => {
                 self.next = Some(Box::new(next));
                 keys
@@ -148,7 +204,7 @@ impl Session for Light {
             None => {
                 // The last ticket is out.
                 if self.over && buf.len() == before {
-                    self.tls = None;
+                    (self.tls, self.proven) = (None, None);
                 }
                 return None;
             }
@@ -181,4 +237,87 @@ fn violation(reason: String) -> TransportError {
 /// An alert of TLS as an error of QUIC.
 fn crypto_error(alert: u8, reason: String) -> TransportError {
     TransportError { code: TransportErrorCode::crypto(alert), frame: None, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn_proto::crypto::ServerConfig as _;
+    use rustls::quic::ClientConnection;
+
+    use super::super::settings::tests::tls;
+    use super::*;
+
+    /// A client of rustls and our side, joined until neither has more to say.
+    fn shake(ours: &mut dyn Session, client: &mut ClientConnection) {
+        // What is said with one key is read before what is said with the next.
+        for _ in 0..10 {
+            let mut said = Vec::new();
+            while client.write_hs(&mut said).is_some() || !said.is_empty() {
+                if !said.is_empty() {
+                    ours.read_handshake(&std::mem::take(&mut said)).unwrap();
+                }
+            }
+            while ours.write_handshake(&mut said).is_some() || !said.is_empty() {
+                if !said.is_empty() {
+                    client.read_hs(&std::mem::take(&mut said)).unwrap();
+                }
+            }
+        }
+        assert!(!client.is_handshaking() && !ours.is_handshaking());
+    }
+
+    fn begin() -> (Light, ClientConnection) {
+        let (server, cert) = tls(&[b"roost/1"]);
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"roost/1".to_vec()];
+        let name = "localhost".try_into().unwrap();
+        let client = ClientConnection::new(Arc::new(config), Version::V1, name, Vec::new()).unwrap();
+        let handshakes = Arc::new(Handshakes::new(&server).unwrap());
+        let tls = ServerConnection::new(handshakes.tls.clone(), Version::V1, Vec::new()).unwrap();
+        (Light { tls: Some(Box::new(tls)), handshakes, next: None, over: false, proven: None }, client)
+    }
+
+    #[test]
+    fn tls_is_let_go_after_the_handshake_and_further_keys_still_come() {
+        let (mut ours, mut client) = begin();
+        assert!(ours.is_handshaking() && ours.next_1rtt_keys().is_none());
+        shake(&mut ours, &mut client);
+        assert!(ours.tls.is_none(), "nothing of it is needed");
+        for _ in 0..3 {
+            assert!(ours.next_1rtt_keys().is_some());
+        }
+        assert!(ours.write_handshake(&mut Vec::new()).is_none());
+        assert!(ours.transport_parameters().unwrap().is_none());
+        assert!(ours.export_keying_material(&mut [0; 16], b"label", b"").is_err());
+    }
+
+    #[test]
+    fn whatever_is_said_after_the_handshake_ends_the_connection() {
+        let (mut ours, mut client) = begin();
+        shake(&mut ours, &mut client);
+        // A KeyUpdate of TLS (RFC 8446 §4.6.3), and noise.
+        for said in [&[24, 0, 0, 1, 0][..], b"?"] {
+            let error = ours.read_handshake(said).unwrap_err();
+            assert_eq!(error.code, TransportErrorCode::crypto(UNEXPECTED_MESSAGE), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_fails_says_why() {
+        let (mut ours, _) = begin();
+        let error = ours.read_handshake(&[1, 0, 0, 2, 3, 3]).unwrap_err();
+        // decode_error (RFC 8446 §6).
+        assert_eq!(error.code, TransportErrorCode::crypto(50), "{error}");
+        let (ours, _) = begin();
+        let id = ConnectionId::new(&[1; 8]);
+        assert!(ours.handshakes.initial_keys(0xff00_001d, &id).is_err(), "drafts are not spoken");
+        assert!(ours.handshakes.initial_keys(VERSION_1, &id).is_ok());
+    }
 }

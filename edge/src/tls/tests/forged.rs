@@ -3,7 +3,7 @@
 use rustls::AlertDescription as Alert;
 
 use super::super::broken::Reason;
-use super::super::record::{HEADER_BYTES, PLAIN_BYTES_MAX, SEALED_BYTES_MAX};
+use super::super::record::{HEADER_BYTES, PLAIN_BYTES_MAX, RECORDS_PER_KEY, SEALED_BYTES_MAX};
 use super::*;
 
 const ALERT: u8 = 21;
@@ -87,6 +87,39 @@ fn meaningless_alerts_are_ignored_but_not_for_ever() {
     assert_eq!(told.broken, None);
     give(&mut session, &record(&mut keys, &with(ALERT, &[1, 90])), usize::MAX, &mut told);
     assert_eq!(told.broken, Some(Broken::malformed(Alert::UnexpectedMessage)));
+}
+
+#[test]
+fn new_keys_come_as_often_as_a_client_likes_but_not_for_nothing() {
+    let mut forge = Forge::new();
+    for data in [true, false] {
+        for _ in 0..32 {
+            let bytes = forge.record(HANDSHAKE, &[24, 0, 0, 1, 0], 0);
+            forge.update();
+            forge.give(&bytes, usize::MAX);
+        }
+        assert!(!forge.broken);
+        if data {
+            let bytes = forge.record(DATA, b"x", 0);
+            forge.give(&bytes, usize::MAX);
+        }
+    }
+    let bytes = forge.record(HANDSHAKE, &[24, 0, 0, 1, 0], 0);
+    forge.give(&bytes, usize::MAX);
+    assert!(forge.broken, "one more than so many");
+    assert_eq!(forge.plain, b"x");
+}
+
+#[test]
+fn our_keys_are_changed_before_they_sealed_too_much() {
+    let mut forge = Forge::new();
+    for _ in 0..2 {
+        forge.skip_to(RECORDS_PER_KEY - 2);
+        for _ in 0..5 {
+            assert_eq!(forge.answer(b"some data"), b"some data");
+        }
+        assert!(forge.sealed() < 10, "{} records with the same keys", forge.sealed());
+    }
 }
 
 #[test]

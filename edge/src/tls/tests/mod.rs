@@ -7,14 +7,14 @@ mod sessions;
 
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::unbuffered::ConnectionState;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::broken::Broken;
 use super::record::Direction;
+use super::secrets::Catcher;
 use super::session::Session;
+use super::testkit::Forge;
 
 struct World {
     server: Arc<ServerConfig>,
@@ -31,6 +31,7 @@ fn world() -> &'static World {
         let builder = ServerConfig::builder().with_no_client_auth();
         let mut server = builder.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
         server.enable_secret_extraction = true;
+        server.key_log = Arc::new(Catcher);
         server.alpn_protocols = vec![b"http/1.1".to_vec()];
         server.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().unwrap();
         server.send_tls13_tickets = 1;
@@ -124,39 +125,21 @@ fn sealed(session: &mut Session, data: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The keys of a client whose handshake with a session is over, as that client sends.
-fn forger() -> (Session, Direction) {
-    let mut config = client_config(&rustls::version::TLS13);
-    config.enable_secret_extraction = true;
-    let mut client = UnbufferedClientConnection::new(Arc::new(config), name()).unwrap();
-    let mut session = Session::new(&world().server).unwrap();
-    let (mut told, mut incoming) = (Told::default(), Vec::new());
-    while !session.is_open() || !incoming.is_empty() {
-        let mut outgoing = Vec::new();
-        loop {
-            let status = client.process_tls_records(&mut incoming);
-            let discard = status.discard;
-            let waits = match status.state.unwrap() {
-                ConnectionState::EncodeTlsData(mut message) => {
-                    let mut room = vec![0; 4096];
-                    let len = message.encode(&mut room).unwrap();
-                    outgoing.extend_from_slice(&room[..len]);
-                    false
-                }
-                ConnectionState::TransmitTlsData(message) => {
-                    message.done();
-                    false
-                }
-                _ => true,
-            };
-            incoming.drain(..discard);
-            if waits {
-                break;
-            }
-        }
-        give(&mut session, &outgoing, usize::MAX, &mut told);
-        incoming.append(&mut told.out);
+impl Forge {
+    /// The session has sent so many records with its keys, and the client knows.
+    fn skip_to(&mut self, records: u64) {
+        *self.session.records().sending().sequence() = records;
+        *self.receive.sequence() = records;
     }
-    let (secrets, _) = client.dangerous_into_kernel_connection().unwrap();
-    (session, Direction::new(secrets.tx))
+
+    /// Records that the session sent with the keys of now.
+    fn sealed(&mut self) -> u64 {
+        *self.session.records().sending().sequence()
+    }
+}
+
+/// A session whose handshake is over, and the keys with which its client sends.
+fn forger() -> (Session, Direction) {
+    let Forge { session, send, .. } = Forge::new();
+    (session, send)
 }

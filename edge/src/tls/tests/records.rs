@@ -4,13 +4,15 @@ use rustls::ConnectionTrafficSecrets;
 use rustls::crypto::cipher::{AeadKey, Iv};
 
 use super::super::record::{Direction, HEADER_BYTES};
+use super::super::secrets::Secret;
 
 /// Keys of AES-128-GCM.
 fn keys(key: &str, iv: &str, sequence: u64) -> Direction {
     let mut wide = [0; 32];
     wide[..16].copy_from_slice(&bytes(key));
     let iv: [u8; 12] = bytes(iv).try_into().unwrap();
-    Direction::new((sequence, ConnectionTrafficSecrets::Aes128Gcm { key: AeadKey::from(wide), iv: Iv::from(iv) }))
+    let secrets = ConnectionTrafficSecrets::Aes128Gcm { key: AeadKey::from(wide), iv: Iv::from(iv) };
+    Direction::new((sequence, secrets)).unwrap()
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -61,4 +63,23 @@ fn a_sequence_number_is_never_used_again() {
     let mut keys = keys(SERVER.0, SERVER.1, u64::MAX);
     let mut out = vec![0; HEADER_BYTES];
     assert!(keys.seal(23, 0, &mut out).is_err(), "the last one has no successor");
+}
+
+/// What those keys are made of.
+const CLIENT_SECRET: &str =
+    "9e 40 64 6c e7 9a 7f 9d c0 5a f8 88 9b ce 65 52 87 5a fa 0b 06 df 00 87 f7 92 eb b7 c1 75 04 a5";
+const SERVER_SECRET: &str =
+    "a1 1a f9 f0 55 31 f8 56 ad 47 11 6b 45 a9 50 32 82 04 b4 f4 4b fb 6b 3a 4b 4f 1f 3f cb 63 16 43";
+
+#[test]
+fn makes_the_keys_of_rfc8448_of_its_secrets() {
+    for (secret, (key, iv)) in [(CLIENT_SECRET, CLIENT), (SERVER_SECRET, SERVER)] {
+        let secret = Secret::new(&bytes(secret)).unwrap();
+        let (mut made_key, mut made_iv) = ([0; 16], [0; 12]);
+        secret.expand(b"key", &mut made_key).unwrap();
+        secret.expand(b"iv", &mut made_iv).unwrap();
+        assert_eq!((made_key.as_slice(), made_iv.as_slice()), (&bytes(key)[..], &bytes(iv)[..]));
+    }
+    assert!(Secret::new(&[0; 49]).is_none());
+    assert!(Secret::default().next().is_err(), "keys without a secret have no successor");
 }

@@ -112,8 +112,10 @@ fn a_client_that_wants_new_keys_of_ours_gets_them_before_the_next_data() {
         assert_eq!((told.plain.as_slice(), told.broken), (&b"question"[..], None));
         assert!(told.out.is_empty(), "many requests in silence make one answer");
         if round % 3 == 0 {
-            let answer = sealed(&mut session, b"answer");
-            assert_eq!(hand(&mut client, &answer).unwrap(), b"answer");
+            let (first, second) = (sealed(&mut session, b"answer"), sealed(&mut session, b"answer"));
+            // A record of five bytes more: its header, type and tag are 22.
+            assert_eq!(first.len(), second.len() + 22 + 5, "new keys once, before the data");
+            assert_eq!(hand(&mut client, &[first, second].concat()).unwrap(), b"answeranswer");
         }
     }
 }
@@ -163,7 +165,7 @@ fn endless() -> Vec<u8> {
 fn any_bit_that_is_changed_on_the_way_breaks_a_session_and_no_byte_behind_it_is_told() {
     for at in 0..60 {
         for bit in [0x01, 0x10, 0x80] {
-            let mut client = super::client(client_config(&TLS13));
+            let mut client = client(client_config(&TLS13));
             let (mut session, mut told) = shaken(&mut client, usize::MAX);
             client.writer().write_all(&pattern(30)).unwrap();
             let mut bytes = taken(&mut client);
@@ -177,6 +179,49 @@ fn any_bit_that_is_changed_on_the_way_breaks_a_session_and_no_byte_behind_it_is_
             assert!(told.broken.is_some() || waits, "byte {at}");
             assert!(told.plain.is_empty(), "byte {at}: {:?}", told.plain);
         }
+    }
+}
+
+#[test]
+fn every_cipher_suite_has_its_keys_and_their_successors() {
+    use rustls::crypto::aws_lc_rs::cipher_suite::{
+        TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    for suite in [TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256] {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites = vec![suite];
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&[&TLS13]);
+        let config = builder.unwrap().with_root_certificates(world().roots.clone()).with_no_client_auth();
+        let mut client = client(config);
+        let (mut session, mut told) = shaken(&mut client, usize::MAX);
+        for round in 0..5 {
+            client.writer().write_all(b"question").unwrap();
+            told.plain.clear();
+            give(&mut session, &taken(&mut client), usize::MAX, &mut told);
+            assert_eq!((told.plain.as_slice(), told.broken), (&b"question"[..], None), "{suite:?}, {round}");
+            let answer = sealed(&mut session, b"answer");
+            assert_eq!(hand(&mut client, &answer).unwrap(), b"answer", "{suite:?}, {round}");
+            client.refresh_traffic_keys().unwrap();
+        }
+    }
+}
+
+#[test]
+fn handshakes_that_go_on_at_once_do_not_mix_their_secrets() {
+    let mut clients: Vec<_> = (0..4).map(|_| client(client_config(&TLS13))).collect();
+    let mut sessions: Vec<_> = (0..4).map(|_| (Session::new(&world().server).unwrap(), Told::default())).collect();
+    for _ in 0..6 {
+        for (client, (session, told)) in clients.iter_mut().zip(&mut sessions) {
+            give(session, &taken(client), usize::MAX, told);
+            hand(client, &std::mem::take(&mut told.out)).unwrap();
+        }
+    }
+    for (client, (session, told)) in clients.iter_mut().zip(&mut sessions) {
+        assert!(session.is_open() && told.broken.is_none());
+        client.refresh_traffic_keys().unwrap();
+        client.writer().write_all(b"mine").unwrap();
+        give(session, &taken(client), usize::MAX, told);
+        assert_eq!((told.plain.as_slice(), told.broken), (&b"mine"[..], None));
     }
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn report(
             held: outcome.stage(What::Hold).or(outcome.stage(What::Ramp)).map_or(0, |stage| stage.live),
             failed: counts.given_up,
             lost: counts.lost,
+            migrated: counts.migrated,
             ends: total.ends.clone(),
         },
         setup: setup(plan, outcome),

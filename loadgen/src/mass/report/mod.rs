@@ -74,6 +74,8 @@ pub(crate) struct Sessions {
     pub(crate) failed: u64,
     /// Ended and should not have.
     pub(crate) lost: u64,
+    /// Times that one went on from another address.
+    pub(crate) migrated: u64,
     /// How connections ended.
     pub(crate) ends: BTreeMap<String, u64>,
 }

@@ -18,6 +18,9 @@ pub(crate) fn summary(report: &Report, out: &Path) -> String {
         "sessions",
         format!("{} of {} held, {} lost, {} given up", sessions.held, sessions.wanted, sessions.lost, sessions.failed),
     );
+    if sessions.migrated > 0 {
+        line("moves", format!("{} times to another address", sessions.migrated));
+    }
     let setup = &report.setup;
     line(
         "set-up",

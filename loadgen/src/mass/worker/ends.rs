@@ -82,7 +82,7 @@ impl Worker {
             self.later.push(Reverse((now, at, Later::Open(now))));
         }
         // Submitted in this order, so the goodbye goes first.
-        self.fleet.close(at, Close::Fin)
+        self.lines.close(at, Close::Fin)
     }
 
     fn end(&mut self, at: u32, why: &str, next: Next, now: u64) -> io::Result<()> {
@@ -90,7 +90,7 @@ impl Worker {
             return Ok(());
         }
         let was = self.crowd.closes(at);
-        self.fleet.close(at, Close::Fin)?;
+        self.lines.close(at, Close::Fin)?;
         self.tally.ended(why);
         if self.stage.is_last() {
             return Ok(());

@@ -3,12 +3,11 @@
 use std::cmp::Reverse;
 use std::io;
 
-use roost_uring::fleet::Event;
-
 use super::{EVENTS_PER_TURN, Later, MILLISECOND, Worker};
 use crate::mass::client::{Arrival, Phase};
 use crate::mass::crowd::{Again, Asked, Heard};
 use crate::mass::hear::Ears;
+use crate::mass::lines::Event;
 use crate::recorder::record;
 
 /// How long to wait at least before asking for the channel again, if the server was too busy.
@@ -17,7 +16,7 @@ const SUBSCRIBE_AGAIN_MS: u64 = 100;
 impl Worker {
     pub(super) fn events(&mut self) -> io::Result<()> {
         for _ in 0..EVENTS_PER_TURN {
-            let Some((at, event)) = self.fleet.event()? else { return Ok(()) };
+            let Some((at, event)) = self.lines.event()? else { return Ok(()) };
             let now = self.clock.now_ns();
             match event {
                 Event::Received(bytes) => {
@@ -28,7 +27,8 @@ impl Worker {
                     self.heard(at, now)?;
                 }
                 Event::Connected => self.connected(at, now)?,
-                Event::Refused(error) | Event::Ended(error) => self.broken(at, error, now)?,
+                Event::Over(why) => self.ended(at, &why, now)?,
+                Event::Told(code) => self.closed(at, Some(code), now)?,
                 Event::Closed => self.crowd.gone(at),
             }
         }
@@ -40,16 +40,10 @@ impl Worker {
             return Ok(());
         }
         self.out.clear();
-        match self.crowd.connected(at, &self.voice, &mut self.out) {
+        let mut ears = Ears { voice: &mut self.voice, out: &mut self.out, heard: &mut self.heard };
+        match self.crowd.connected(at, &mut ears) {
             Ok(()) => self.flush(at),
             Err(error) => self.ended(at, &error.to_string(), now),
-        }
-    }
-
-    fn broken(&mut self, at: u32, error: i32, now: u64) -> io::Result<()> {
-        match error {
-            0 => self.ended(at, "the server closed the connection", now),
-            error => self.ended(at, &rustix::io::Errno::from_raw_os_error(error).to_string(), now),
         }
     }
 

@@ -15,10 +15,10 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use roost_uring::fleet::Fleet;
 
 use super::arrivals::Arrivals;
 use super::crowd::{Beat, Crowd, Heard};
+use super::lines::{Carrier, Lines};
 use super::order::{Order, Tick};
 use super::round::Round;
 use super::source::source;
@@ -50,6 +50,7 @@ pub(crate) struct Make {
     pub(crate) first: u32,
     pub(crate) count: u32,
     pub(crate) target: SocketAddr,
+    pub(crate) carrier: Carrier,
     pub(crate) voice: Voice,
     pub(crate) clock: Clock,
     /// How often clients send a heartbeat, unless the server wants it more often.
@@ -58,6 +59,8 @@ pub(crate) struct Make {
     pub(crate) patience: Duration,
     /// How long a connection may take to become a session.
     pub(crate) setup_within: Duration,
+    /// Share of the clients that go on from another address each second.
+    pub(crate) migrating: f64,
     pub(crate) seed: u64,
     pub(crate) told: Receiver<Order>,
     pub(crate) notes: Sender<Tick>,
@@ -78,7 +81,7 @@ pub(crate) struct Worker {
     number: u32,
     target: SocketAddr,
     crowd: Crowd,
-    fleet: Fleet,
+    lines: Lines,
     voice: Voice,
     clock: Clock,
     seed: u64,
@@ -107,16 +110,23 @@ pub(crate) struct Worker {
     /// The same some time later: to see whether they were answered.
     looks: Round,
     beating: bool,
+    /// Whose turn it is to go on from another address, if any do.
+    moves: Option<Round>,
     next_tick_ns: u64,
     out: BytesMut,
     heard: Vec<Heard>,
+}
+
+/// Everybody's turn comes once while the share makes a whole.
+fn moves(share: f64, now: u64, count: u32) -> Option<Round> {
+    (share > 0.0).then(|| Round::new(now, (SECOND as f64 / share) as u64, count))
 }
 
 impl Worker {
     /// Makes the thread's part: rings, clients.
     ///
     /// # Errors
-    /// As [`Fleet::new`].
+    /// As [`Carrier::lines`].
     pub(crate) fn new(make: Make) -> io::Result<Self> {
         let Make { number, threads, first, count, target, voice, clock, heartbeat, patience, .. } = make;
         let (heartbeat_ns, patience_ns) = (crate::clock::ns(heartbeat), crate::clock::ns(patience));
@@ -125,7 +135,7 @@ impl Worker {
             number,
             target,
             crowd: Crowd::new(first, count),
-            fleet: Fleet::new(count)?,
+            lines: make.carrier.lines(count)?,
             voice,
             clock,
             seed: make.seed ^ u64::from(number) << 32,
@@ -147,6 +157,7 @@ impl Worker {
             looks: beats.later(patience_ns),
             beats,
             beating: heartbeat_ns > 0,
+            moves: moves(make.migrating, clock.now_ns(), count),
             next_tick_ns: 0,
             out: sheet(),
             heard: Vec::new(),
@@ -154,8 +165,8 @@ impl Worker {
     }
 
     /// Rings it took.
-    pub(crate) const fn rings(&self) -> usize {
-        self.fleet.rings()
+    pub(crate) fn rings(&self) -> usize {
+        self.lines.rings()
     }
 
     /// Serves the main thread until [`Order::Finish`].
@@ -179,6 +190,7 @@ impl Worker {
             self.run_later(now)?;
             self.end_late(now)?;
             self.beat(now)?;
+            self.migrate_due(now);
             self.go_on(now)?;
             if self.is_over() {
                 return Ok(());
@@ -187,7 +199,7 @@ impl Worker {
                 self.tell(now, None);
             }
             let wait_ns = self.next_due(now).saturating_sub(self.clock.now_ns()).min(SLEEP_NS);
-            self.fleet.wait(Duration::from_nanos(wait_ns))?;
+            self.lines.wait(Duration::from_nanos(wait_ns))?;
             self.events()?;
         }
     }
@@ -197,7 +209,8 @@ impl Worker {
         let begin = if self.crowd.opening() < self.opening_max { self.arrivals.due_ns() } else { u64::MAX };
         let later = self.later.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
         let beats = if self.beating { self.beats.due_ns().min(self.looks.due_ns()) } else { u64::MAX };
-        begin.min(later).min(beats).min(self.next_tick_ns).min(self.stage_due(now))
+        let moves = self.moves.as_ref().map_or(u64::MAX, Round::due_ns);
+        begin.min(later).min(beats).min(moves).min(self.next_tick_ns).min(self.stage_due(now))
     }
 
     /// Connects whoever is due.
@@ -232,7 +245,7 @@ impl Worker {
         self.tally.counts.begun += 1;
         self.deadlines.push_back((now + self.setup_within_ns, at, self.crowd.opening_of(at)));
         let source = source(self.target.ip(), self.crowd.number(at)).map(|source| (source, 0).into());
-        self.fleet.connect(at, source, self.target)
+        self.lines.connect(at, source, self.target)
     }
 
     fn run_later(&mut self, now: u64) -> io::Result<()> {
@@ -308,6 +321,15 @@ impl Worker {
         Ok(())
     }
 
+    /// Lets those whose turn it is go on from another address.
+    fn migrate_due(&mut self, now: u64) {
+        let Some(moves) = &mut self.moves else { return };
+        for _ in 0..BEATS_PER_TURN {
+            let Some((at, _)) = moves.take(now) else { return };
+            self.tally.counts.migrated += u64::from(self.lines.migrate(at));
+        }
+    }
+
     /// The server wants heartbeats so often.
     fn beat_every(&mut self, heartbeat_ms: u32, now: u64) {
         let wanted_ns = u64::from(heartbeat_ms) * MILLISECOND;
@@ -325,7 +347,7 @@ impl Worker {
         }
         let bytes = Box::from(&self.out[..]);
         self.out.clear();
-        self.fleet.send(at, bytes)
+        self.lines.send(at, bytes)
     }
 
     /// Tells what was measured since the last time.

@@ -345,7 +345,7 @@ impl Worker {
             }
             self.crowd.closes(at);
             self.tally.ended("dropped by the storm");
-            self.fleet.close(at, storm.close)?;
+            self.lines.close(at, storm.close)?;
         }
         if storm.next >= self.crowd.len() && !std::mem::replace(&mut storm.dropped, true) {
             // Who was on the way back has a slot like everybody.
@@ -373,7 +373,7 @@ impl Worker {
             }
             self.crowd.closes(at);
             // A reset leaves no TIME_WAIT behind, for a million of which nobody has room.
-            self.fleet.close(at, if goodbye { Close::Fin } else { Close::Reset })?;
+            self.lines.close(at, if goodbye { Close::Fin } else { Close::Reset })?;
         }
         Ok((*next >= self.crowd.len() && self.crowd.is_empty()) || now >= until_ns)
     }

@@ -108,6 +108,11 @@ fn ephemeral_pushes_leave_as_datagrams_where_the_peer_takes_them_else_by_the_str
     // The driver could not: then by the stream.
     rig.shard.undelivered(with, bytes.clone(), rig.now);
     assert_eq!(read(&mut rig, with), ["0 typing"]);
+    // A receipt is ephemeral, and is not told again when it is lost.
+    let receipt = Envelope::new(Lane::Ephemeral, FrameBody::Receipt(pb::Receipt::default()));
+    rig.effects();
+    rig.deliver(&receipt, &[with]);
+    assert_eq!((rig.effect_names(), read(&mut rig, with)), (vec!["write".into()], vec!["0 receipt".into()]));
     // A durable push never is one.
     rig.deliver(&entry(1, 10), &[with]);
     assert_eq!(rig.effect_names(), ["write"]);

@@ -253,6 +253,7 @@ impl Hub {
     fn begin_closing(&mut self, handle: u32, code: CloseCode, now: Instant) {
         let Some(conn) = self.conns.get(handle).filter(|conn| conn.stage == Stage::Carrying) else { return };
         conn.stage = Stage::Closing(code);
+        self.closing += 1;
         let serial = conn.serial;
         let number = VarInt::from_u32(code.number().into());
         // Nothing it still sends is wanted. It may have ended that itself.

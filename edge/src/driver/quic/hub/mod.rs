@@ -90,7 +90,11 @@ pub(super) struct Hub {
     young: Young,
     /// Whose last words are on the way.
     linger: Linger<(u32, u32)>,
+    /// How many they are.
+    closing: usize,
     outgoing: Outgoing,
+    /// Handshakes that went on, and are not answered yet.
+    greeted: Vec<u32>,
     /// For frames on their way to a connection.
     chunks: Vec<Bytes>,
     /// For bytes on their way from one.
@@ -115,7 +119,9 @@ impl Hub {
             ready: VecDeque::new(),
             young: Young::new(unproven_max, young_max, open_within),
             linger: Linger::new(LINGERING_MAX),
+            closing: 0,
             outgoing: Outgoing::default(),
+            greeted: Vec::new(),
             chunks: Vec::new(),
             buffer: vec![0; lane::READ_BYTES_MAX].into(),
             serial: 0,
@@ -138,6 +144,7 @@ impl Hub {
                     self.metrics.migrations(1);
                 }
                 conn.heard_bytes = conn.heard_bytes.saturating_add(len as u32);
+                let greets = conn.stage == Stage::Handshake;
                 conn.unanswered += 1;
                 if conn.unanswered >= UNANSWERED_MAX {
                     conn.unanswered = 0;
@@ -147,6 +154,9 @@ impl Hub {
                     }
                 }
                 self.stir(handle);
+                if greets {
+                    self.greet(handle, now, port);
+                }
             }
             Some(DatagramEvent::NewConnection(incoming)) => self.incoming(incoming, len, now, port),
             Some(DatagramEvent::Response(transmit)) => self.answer(&transmit, port),
@@ -288,7 +298,8 @@ impl Hub {
     /// The transport has ended, without us.
     fn lost<S: Sink<Conn = QuicConn>>(&mut self, handle: u32, reason: &ConnectionError, sink: &mut S) {
         let Some(conn) = self.conns.get(handle) else { return };
-        let was = std::mem::replace(&mut conn.stage, Stage::Closed);
+        let was = conn.stage;
+        self.closed(handle);
         if was == Stage::Handshake {
             self.metrics.failed_handshake(1);
         }
@@ -316,11 +327,20 @@ impl Hub {
 
     /// Ends a connection at once, and tells the peer `code`.
     fn close_now(&mut self, handle: u32, code: CloseCode, now: Instant) {
+        self.closed(handle);
         let Some(conn) = self.conns.get(handle) else { return };
-        conn.stage = Stage::Closed;
         conn.quic.close(now, VarInt::from_u32(code.number().into()), Bytes::from_static(code.text().as_bytes()));
         self.grown(handle);
         self.stir(handle);
+    }
+
+    /// Nothing is read or written any more.
+    fn closed(&mut self, handle: u32) {
+        if let Some(conn) = self.conns.get(handle)
+            && let Stage::Closing(_) = std::mem::replace(&mut conn.stage, Stage::Closed)
+        {
+            self.closing -= 1;
+        }
     }
 
     /// Drops a connection without a word.
@@ -332,6 +352,7 @@ impl Hub {
     /// Nothing is left of a connection: its handle may be given again.
     fn forget(&mut self, handle: u32) {
         self.grown(handle);
+        self.closed(handle);
         self.wheel.disarm(handle);
         if self.conns.remove(handle).is_some() {
             self.metrics.closed(1);
@@ -357,6 +378,11 @@ impl Hub {
     /// How many keys are attached.
     pub(super) fn attached(&self) -> usize {
         self.keys.len()
+    }
+
+    /// How many connections wait until their last words have arrived.
+    pub(super) fn closing(&self) -> usize {
+        self.closing
     }
 
     /// Every attached key.

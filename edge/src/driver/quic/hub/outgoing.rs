@@ -6,12 +6,15 @@ use std::time::Instant;
 use quinn_proto::Transmit;
 
 use super::super::conns::{Flags, Stage};
+use super::super::session::Proven;
 use super::Hub;
 
 /// Sends of one connection before the others have their turn.
 const SENDS_PER_CONNECTION: usize = 4;
 /// Sends of all connections between two looks at what came in.
 const SENDS_PER_TURN: usize = 1024;
+/// Handshakes that are answered together.
+const GREETED_MAX: usize = 8;
 /// What an address that may be forged is sent at most, for each byte that came from it (RFC 9000 §8.1).
 const AMPLIFICATION_MAX: u32 = 3;
 
@@ -85,26 +88,41 @@ impl Hub {
         }
     }
 
+    /// A handshake went on. Its answers leave a few at a time, while others are worked on: a handshake takes a moment, and the answers
+    /// of a turn's worth of them at once would find no room on the way.
+    pub(super) fn greet(&mut self, handle: u32, now: Instant, port: &mut impl Port) {
+        if self.greeted.last() != Some(&handle) {
+            self.greeted.push(handle);
+        }
+        if self.greeted.len() < GREETED_MAX {
+            return;
+        }
+        for handle in std::mem::take(&mut self.greeted) {
+            // Those that do not leave now do so at the end of the turn.
+            if self.outgoing.held.is_none() {
+                let mut budget = SENDS_PER_CONNECTION;
+                self.flush_one(handle, &mut budget, now, port);
+            }
+        }
+    }
+
     /// Sends of one connection. False: the socket has no room.
     fn flush_one(&mut self, handle: u32, budget: &mut usize, now: Instant, port: &mut impl Port) -> bool {
         for _ in 0..SENDS_PER_CONNECTION {
-            let Some(conn) = self.conns.get(handle) else { return true };
+            let datagrams_max = self.datagrams_max(handle, port.segments_max());
+            let Some(conn) = self.conns.get(handle).filter(|_| datagrams_max > 0) else {
+                // Held back until more has been heard.
+                self.arm(handle);
+                return true;
+            };
             self.outgoing.buffer.clear();
-            let Some(transmit) = conn.quic.poll_transmit(now, port.segments_max(), &mut self.outgoing.buffer) else {
+            let Some(transmit) = conn.quic.poll_transmit(now, datagrams_max, &mut self.outgoing.buffer) else {
                 // What was sent moves timers.
                 self.arm(handle);
                 return true;
             };
             *budget = budget.saturating_sub(1);
-            if conn.stage == Stage::Handshake && conn.flags.has(Flags::UNPROVEN) {
-                let said = conn.said_bytes.saturating_add(transmit.size as u32);
-                if said > conn.heard_bytes.saturating_mul(AMPLIFICATION_MAX) {
-                    // Taken for lost, and sent again when more has been heard.
-                    self.metrics.dropped_amplified(datagrams(&transmit) as u64);
-                    continue;
-                }
-                conn.said_bytes = said;
-            }
+            conn.said_bytes = conn.said_bytes.saturating_add(transmit.size as u32);
             if !self.send(transmit, port) {
                 self.unsent(handle);
                 self.arm(handle);
@@ -114,6 +132,25 @@ impl Hub {
         self.arm(handle);
         self.unsent(handle);
         true
+    }
+
+    /// How many datagrams may be sent to a client: as many as fit one send, or, while its address may be forged, as it has paid
+    /// for. quinn-proto lets a last one out as long as anything is left of what is allowed.
+    fn datagrams_max(&mut self, handle: u32, segments_max: usize) -> usize {
+        let Some(conn) = self.conns.get(handle) else { return 0 };
+        if conn.stage != Stage::Handshake || !conn.flags.has(Flags::UNPROVEN) {
+            return segments_max;
+        }
+        if Proven::is_so(conn.quic.crypto_session()) {
+            self.proved(handle);
+            return segments_max;
+        }
+        let paid = conn.heard_bytes.saturating_mul(AMPLIFICATION_MAX).saturating_sub(conn.said_bytes);
+        let datagrams = (paid / u32::from(conn.quic.current_mtu())) as usize;
+        if datagrams == 0 {
+            self.metrics.held_back(1);
+        }
+        datagrams.min(segments_max)
     }
 
     /// Sends what stands in the buffer, or holds it.

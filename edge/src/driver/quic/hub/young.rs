@@ -78,6 +78,7 @@ impl Hub {
                 self.young.queue.push_back((now + self.young.within, handle, self.serial));
                 self.stir(handle);
                 self.make_room(now);
+                self.greet(handle, now, port);
             }
             Err(error) => {
                 self.metrics.failed_handshake(1);
@@ -134,13 +135,14 @@ impl Hub {
         conn.stage = Stage::Open;
         self.metrics.handshakes(1);
         let ip = conn.quic.remote_address().ip();
-        if conn.flags.has(Flags::UNPROVEN) {
-            conn.flags.clear(Flags::UNPROVEN);
-            self.young.unproven -= 1;
-        }
+        self.proved(handle);
         let Some(judge) = &mut self.young.judge else { return };
         match judge(ip) {
-            Some(permit) => conn.permit = Some(permit),
+            Some(permit) => {
+                if let Some(conn) = self.conns.get(handle) {
+                    conn.permit = Some(permit);
+                }
+            }
             None => {
                 self.metrics.failed_address(1);
                 self.close_now(handle, CloseCode::Overloaded, now);
@@ -155,6 +157,12 @@ impl Hub {
             conn.flags.clear(Flags::YOUNG);
             self.young.count -= 1;
         }
+        self.proved(handle);
+    }
+
+    /// Its address is not forged, or does not matter any more.
+    pub(super) fn proved(&mut self, handle: u32) {
+        let Some(conn) = self.conns.get(handle) else { return };
         if conn.flags.has(Flags::UNPROVEN) {
             conn.flags.clear(Flags::UNPROVEN);
             self.young.unproven -= 1;
