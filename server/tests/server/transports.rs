@@ -65,7 +65,7 @@ async fn channel(client: &Client) -> ConvId {
 }
 
 #[tokio::test]
-async fn people_by_quic_and_by_websocket_talk_to_each_other() {
+async fn f02_people_by_quic_and_by_websocket_talk_to_each_other() {
     let (_folder, path) = folder();
     let server = Server::start(&path, &["--dev-tls"]);
     let port = server.listen.port();
@@ -95,7 +95,7 @@ async fn people_by_quic_and_by_websocket_talk_to_each_other() {
 }
 
 #[tokio::test]
-async fn where_quic_is_off_or_swallowed_a_client_comes_by_websocket_and_else_by_quic() {
+async fn f38_where_quic_is_off_or_swallowed_a_client_comes_by_websocket_and_else_by_quic() {
     for (name, flags, want) in
         [("there", &["--dev-tls"][..], Way::Quic), ("off", &["--dev-tls", "--quic", "off"], Way::WebSocket)]
     {
