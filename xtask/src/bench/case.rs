@@ -25,8 +25,72 @@ pub(crate) struct Case {
     read: fn(&Value) -> Option<f64>,
 }
 
-/// Every case, in the order of a round.
-pub(crate) const CASES: &[Case] = &[
+/// Roost and one other server.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    /// Of the kept files.
+    pub(crate) name: &'static str,
+    /// Of the page.
+    pub(crate) title: &'static str,
+    pub(crate) command: &'static str,
+    /// The other server, as the results call it.
+    pub(crate) other: &'static str,
+    /// Every case, in the order of a round.
+    pub(crate) cases: &'static [Case],
+}
+
+/// By WebSocket.
+pub(crate) static COMPARE: Comparison = Comparison {
+    name: "baseline",
+    title: "Roost and the baseline server",
+    command: "cargo xtask bench compare",
+    other: "baseline",
+    cases: CASES,
+};
+
+/// By QUIC.
+pub(crate) static QUIC: Comparison = Comparison {
+    name: "quic",
+    title: "Roost's QUIC and a plain quinn server",
+    command: "cargo xtask bench quic",
+    other: "quinn",
+    cases: QUIC_CASES,
+};
+
+const QUIC_CASES: &[Case] = &[
+    Case {
+        name: "idle_user_bytes_per_session",
+        what: "user-space bytes per idle session, its stream open",
+        servers: &[Kind::Quic, Kind::Quinn],
+        more_is_better: false,
+        decimals: 0,
+        args: "hold --transport quic --connections 10000 --rate 1500 --for 5s --heartbeat 60s",
+        quick_args: "hold --transport quic --connections 500 --rate 500 --for 1s",
+        read: |report| report.pointer("/server/user_bytes_per_session")?.as_f64(),
+    },
+    Case {
+        name: "set_ups_per_cpu_second",
+        what: "sessions set up per CPU-second of the server, full handshake and CONNECT",
+        servers: &[Kind::Quic, Kind::Quinn],
+        more_is_better: true,
+        decimals: 0,
+        args: "hold --transport quic --connections 5000 --rate 1000 --for 1s --heartbeat 60s",
+        quick_args: "hold --transport quic --connections 500 --rate 500 --for 1s",
+        read: |report| report.pointer("/setup/per_server_cpu_second")?.as_f64(),
+    },
+    Case {
+        name: "broadcast_deliveries_per_cpu_second",
+        what: "broadcast deliveries of 128 B per CPU-second of the server",
+        servers: &[Kind::Quic, Kind::Quinn],
+        more_is_better: true,
+        decimals: 0,
+        args: "broadcast --transport quic --connections 1000 --connect-rate 1000 --publishes 200 --rate 20 --bytes 128",
+        quick_args: "broadcast --transport quic --connections 200 --publishes 20 --rate 10 --bytes 128",
+        read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
+    },
+];
+
+const CASES: &[Case] = &[
     Case {
         name: "idle_user_bytes_per_connection",
         what: "user-space bytes per idle connection",

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::case::{CASES, Case};
+use super::case::{Case, Comparison};
 use super::place;
 use super::results::{Measured, Results};
 use super::server::{Kind, Running};
@@ -14,13 +14,13 @@ use crate::steps::{Steps, root, target};
 const ROUNDS: usize = 3;
 
 /// Builds, measures, and keeps the figures unless `quick`.
-pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
+pub(crate) fn run(steps: &mut Steps, comparison: &'static Comparison, quick: bool) -> anyhow::Result<()> {
     build(steps, &OTHERS)?;
     descriptors()?;
     let place = place::describe();
     let mut measured = Vec::new();
     for round in 1..=if quick { 1 } else { ROUNDS } {
-        for case in CASES {
+        for case in comparison.cases {
             for kind in case.servers {
                 println!("\n==> round {round}: {}, {}", case.what, kind.name());
                 measured.push(
@@ -30,7 +30,7 @@ pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
             }
         }
     }
-    let results = Results::new(place, measured, quick);
+    let results = Results::new(comparison, place, measured, quick);
     println!("\n{}", results.page());
     if !quick {
         results.keep(&root().join("benches/results"))?;

@@ -28,6 +28,8 @@ pub(crate) enum Part {
     Criterion,
     /// Roost against the baseline server, through sockets.
     Compare,
+    /// Roost's QUIC against a plain quinn server: only if it is named.
+    Quic,
     /// As many sessions as this machine holds: only if it is named.
     Million,
     /// Roost beside many other servers: only if it is named.
@@ -51,7 +53,10 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags)
         criterion::run(steps, quick)?;
     }
     if wanted(Part::Compare) {
-        compare::run(steps, quick)?;
+        compare::run(steps, &case::COMPARE, quick)?;
+    }
+    if parts.contains(&Part::Quic) {
+        compare::run(steps, &case::QUIC, quick)?;
     }
     if parts.contains(&Part::Million) {
         million::run(steps, &flags.million, quick)?;

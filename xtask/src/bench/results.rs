@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::case::{CASES, Case};
+use super::case::{Case, Comparison};
 
 /// One figure of one round.
 #[derive(Clone, Debug)]
@@ -24,19 +24,20 @@ pub(crate) struct Measured {
 
 /// Everything that a run measured.
 pub(crate) struct Results {
+    comparison: &'static Comparison,
     place: Value,
     measured: Vec<Measured>,
     quick: bool,
 }
 
 impl Results {
-    pub(crate) fn new(place: Value, measured: Vec<Measured>, quick: bool) -> Self {
-        Self { place, measured, quick }
+    pub(crate) fn new(comparison: &'static Comparison, place: Value, measured: Vec<Measured>, quick: bool) -> Self {
+        Self { comparison, place, measured, quick }
     }
 
-    /// Writes `<date>-baseline.json` and `.md` into `folder`, replacing those of the same day.
+    /// Writes them into `folder` by the name of the comparison, replacing those of the same day.
     pub(crate) fn keep(&self, folder: &Path) -> anyhow::Result<()> {
-        keep(folder, "baseline", &self.place, &self.json(), &self.page())
+        keep(folder, self.comparison.name, &self.place, &self.json(), &self.page())
     }
 
     fn rounds(&self, case: &Case, server: &str) -> Vec<f64> {
@@ -44,15 +45,16 @@ impl Results {
         of.map(|one| one.figure).collect()
     }
 
-    /// Roost's median as a multiple of the baseline's; `None` where only Roost was measured.
+    /// Roost's median as a multiple of the other's; `None` where only Roost was measured.
     fn ratio(&self, case: &Case) -> Option<f64> {
         let medians: Vec<f64> = case.servers.iter().map(|kind| median(&self.rounds(case, kind.name()))).collect();
-        let [roost, baseline] = medians[..] else { return None };
-        Some(roost / baseline)
+        let [roost, other] = medians[..] else { return None };
+        Some(roost / other)
     }
 
     fn json(&self) -> Value {
-        let cases: Vec<Value> = CASES
+        let Comparison { command, cases, .. } = self.comparison;
+        let cases: Vec<Value> = cases
             .iter()
             .map(|case| {
                 let servers: serde_json::Map<String, Value> = case
@@ -69,7 +71,7 @@ impl Results {
                     "roost_load": case.args(self.quick).split_whitespace().collect::<Vec<_>>(),
                     "more_is_better": case.more_is_better,
                     "servers": servers,
-                    "roost_to_baseline": self.ratio(case),
+                    "ratio": self.ratio(case),
                 })
             })
             .collect();
@@ -87,37 +89,33 @@ impl Results {
                 })
             })
             .collect();
-        json!({ "schema": 1, "command": "cargo xtask bench compare", "place": self.place, "cases": cases, "rounds": rounds })
+        json!({ "schema": 2, "command": command, "place": self.place, "cases": cases, "rounds": rounds })
     }
 
     /// The page for people.
     pub(crate) fn page(&self) -> String {
-        let mut page = String::from("# Roost and the baseline server\n\n");
+        let Comparison { title, command, other, cases, .. } = self.comparison;
+        let mut page = format!("# {title}\n\n");
         // Writing to a String cannot fail.
         let mut line = |text: String| {
             let _ = writeln!(page, "{text}");
         };
-        line("| figure | Roost | baseline | Roost / baseline |\n|---|---|---|---|".to_owned());
-        for case in CASES {
+        line(format!("| figure | Roost | {other} | Roost / {other} |\n|---|---|---|---|"));
+        for case in *cases {
             let median_of = |server| {
                 let rounds = self.rounds(case, server);
                 if rounds.is_empty() { "-".to_owned() } else { format!("{:.*}", case.decimals, median(&rounds)) }
             };
             let ratio = self.ratio(case).map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             let better = if case.more_is_better { "more is better" } else { "less is better" };
-            line(format!(
-                "| {} ({better}) | {} | {} | {ratio} |",
-                case.what,
-                median_of("roost"),
-                median_of("baseline")
-            ));
+            line(format!("| {} ({better}) | {} | {} | {ratio} |", case.what, median_of("roost"), median_of(other)));
         }
         line(format!(
             "\nMedians of {} rounds; in each round the servers took turns, each started afresh.",
             self.round_count()
         ));
         line("Figures of single rounds, in order:\n".to_owned());
-        for case in CASES {
+        for case in *cases {
             for kind in case.servers {
                 let rounds: Vec<_> =
                     self.rounds(case, kind.name()).iter().map(|one| format!("{one:.*}", case.decimals)).collect();
@@ -131,8 +129,8 @@ impl Results {
         for (name, value) in self.place.as_object().into_iter().flatten() {
             line(format!("- {}: {}", name.replace('_', " "), value.as_str().map_or(value.to_string(), str::to_owned)));
         }
-        line("\n## How\n\n```\ncargo xtask bench compare".to_owned());
-        for case in CASES {
+        line(format!("\n## How\n\n```\n{command}"));
+        for case in *cases {
             line(format!("roost-load {}", case.args(self.quick)));
         }
         line("```".to_owned());
@@ -173,12 +171,13 @@ pub(crate) fn median(figures: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::case::COMPARE;
 
     fn results() -> Results {
         let mut measured = Vec::new();
         for (server, figures) in [("roost", [900.0, 100.0, 300.0]), ("baseline", [600.0, 700.0, 500.0])] {
             for (at, figure) in figures.into_iter().enumerate() {
-                for case in CASES.iter().filter(|case| case.servers.iter().any(|kind| kind.name() == server)) {
+                for case in COMPARE.cases.iter().filter(|case| case.servers.iter().any(|kind| kind.name() == server)) {
                     let (case, round) = (case.name, at + 1);
                     measured.push(Measured {
                         case,
@@ -191,7 +190,7 @@ mod tests {
                 }
             }
         }
-        Results::new(json!({ "date": "2026-01-31", "cores": 2 }), measured, false)
+        Results::new(&COMPARE, json!({ "date": "2026-01-31", "cores": 2 }), measured, false)
     }
 
     #[test]
@@ -221,8 +220,8 @@ mod tests {
     fn the_json_keeps_every_round() {
         let json = results().json();
         assert_eq!(json["cases"][0]["servers"]["roost"]["median"], 300.0);
-        assert_eq!(json["cases"][0]["roost_to_baseline"], 0.5);
-        assert!(json["cases"][3]["roost_to_baseline"].is_null());
+        assert_eq!(json["cases"][0]["ratio"], 0.5);
+        assert!(json["cases"][3]["ratio"].is_null());
         assert_eq!(json["rounds"].as_array().map(Vec::len), Some(21));
     }
 }

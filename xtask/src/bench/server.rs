@@ -28,14 +28,19 @@ pub(crate) enum Kind {
     Echo,
     /// The same with TLS.
     SecretEcho,
+    /// The one of this house, by QUIC.
+    Quic,
+    /// The one of benches/src/bin/quinn.rs.
+    Quinn,
 }
 
 impl Kind {
     /// As the results call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Roost | Self::Echo | Self::SecretEcho => "roost",
+            Self::Roost | Self::Echo | Self::SecretEcho | Self::Quic => "roost",
             Self::Baseline => "baseline",
+            Self::Quinn => "quinn",
         }
     }
 
@@ -43,11 +48,14 @@ impl Kind {
     fn launch(self, folder: &Path) -> Launch {
         let mut command = Command::new(program(self.name()));
         match self {
-            Self::Roost => {
+            Self::Roost | Self::Quic => {
                 // One client sends the broadcasts, and 256 all of the durable sends: the limit of a person is off.
                 command.args(["serve", "--admin", "127.0.0.1:0", "--log", "warn"]);
                 command.args(["--sends-per-second", "0", "--frames-per-second", "0"]);
                 command.arg("--data").arg(folder.join("data"));
+                if self == Self::Quic {
+                    command.arg("--dev-tls");
+                }
             }
             Self::Echo | Self::SecretEcho => {
                 command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--compression", "on"]);
@@ -57,14 +65,23 @@ impl Kind {
                 }
             }
             Self::Baseline => {}
+            Self::Quinn => {
+                command.arg("--cert-file").arg(folder.join("cert.pem"));
+            }
         }
         let load = match self {
             Self::Roost | Self::Echo | Self::SecretEcho => {
                 vec!["--token-key".into(), folder.join("data/secrets/token-key").into()]
             }
+            Self::Quic => {
+                let (key, ca) = (folder.join("data/secrets/token-key"), folder.join("data/dev-tls/cert.pem"));
+                vec!["--token-key".into(), key.into(), "--ca".into(), ca.into()]
+            }
+            Self::Quinn => vec!["--ca".into(), folder.join("cert.pem").into()],
             Self::Baseline => vec!["--protocol".into(), "plain".into()],
         };
-        Launch::told(command, folder, load)
+        let scheme = if matches!(self, Self::Quic | Self::Quinn) { "https" } else { "http" };
+        Launch { scheme, ..Launch::told(command, folder, load) }
     }
 }
 
@@ -72,6 +89,8 @@ impl Kind {
 pub(crate) struct Launch {
     pub(crate) command: Command,
     pub(crate) ready: Ready,
+    /// Of its addresses.
+    pub(crate) scheme: &'static str,
     /// Arguments of `roost-load`, its address and process aside.
     pub(crate) load: Vec<OsString>,
 }
@@ -89,7 +108,7 @@ impl Launch {
     pub(crate) fn told(mut command: Command, folder: &Path, load: Vec<OsString>) -> Self {
         let file = folder.join("ready.json");
         command.args(["--listen", "127.0.0.1:0", "--ready-file"]).arg(&file);
-        Self { command, ready: Ready::File(file), load }
+        Self { command, ready: Ready::File(file), scheme: "http", load }
     }
 }
 
@@ -97,6 +116,7 @@ impl Launch {
 pub(crate) struct Running {
     child: Child,
     folder: PathBuf,
+    scheme: &'static str,
     address: String,
     load: Vec<OsString>,
 }
@@ -113,9 +133,9 @@ impl Running {
             std::fs::remove_dir_all(folder).with_context(|| format!("cannot empty {}", folder.display()))?;
         }
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let Launch { mut command, ready, load } = launch(folder)?;
+        let Launch { mut command, ready, scheme, load } = launch(folder)?;
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        let mut server = Self { child, folder: folder.to_owned(), address: String::new(), load };
+        let mut server = Self { child, folder: folder.to_owned(), scheme, address: String::new(), load };
         let started = Instant::now();
         while server.address.is_empty() {
             if let Some(status) = server.child.try_wait()? {
@@ -145,7 +165,7 @@ impl Running {
 
     /// Puts it under the load of a generator, at `path`.
     pub(crate) fn loaded(&self, mut load: Command, path: &str) -> anyhow::Result<(Value, bool)> {
-        load.arg("--quiet").arg("--target").arg(format!("http://{}{path}", self.address));
+        load.arg("--quiet").arg("--target").arg(format!("{}://{}{path}", self.scheme, self.address));
         load.arg("--server-pid").arg(self.child.id().to_string()).arg("--out").arg(&self.folder);
         load.args(&self.load);
         let mut loader = load.spawn().with_context(|| format!("cannot start {load:?}"))?;

@@ -152,7 +152,7 @@ fn configured(
     std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
     let mut command = Command::new(program);
     command.arg(flag).arg(file);
-    Ok(Launch { command, ready: Ready::At(at), load })
+    Ok(Launch { command, ready: Ready::At(at), scheme: "http", load })
 }
 
 /// An address that nobody listens at.
