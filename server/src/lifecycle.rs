@@ -52,7 +52,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 async fn live(config: &Config) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = serve::start(config).await?;
-    tracing::info!(listen = %node.listen, tls = node.tls.is_some(), quic = ?node.quic, admin = %node.admin, data = %config.data.display(), "ready");
+    tracing::info!(listen = %node.listen, tls = node.tls.is_some(), quic = node.quic.map(tracing::field::display), admin = %node.admin, data = %config.data.display(), "ready");
     if let Some(path) = &config.ready_file {
         tell_ready(path, &node)?;
     }

@@ -95,7 +95,6 @@ mod tests {
             ("tls_cert = 'cert.pem'", "tls_key"),
             ("tls_key = 'key.pem'", "tls_cert"),
             ("quic = '127.0.0.1:443'", "quic"),
-            ("quic = 'everywhere'", "quic"),
             ("tls_cert = 'cert.pem'\ntls_key = 'key.pem'\ndev_tls = true", "dev_tls"),
             ("frame_bytes_max = 10", "frame_bytes_max"),
             ("heartbeat = '1ms'", "heartbeat"),
@@ -116,6 +115,7 @@ mod tests {
         for (toml, part) in [
             ("listne = '127.0.0.1:1'", "listne"),
             ("addresses_exempt = '10.0.0.0/33'", "10.0.0.0/33"),
+            ("quic = 'everywhere'", "auto or off"),
             ("heartbeat = 'soon'", "soon"),
             ("memory_reserve = '60%'", "at most 50%"),
             ("listen = 'here'", "line 1"),

@@ -143,6 +143,16 @@ fn each_push_of_a_burst_climbs_the_ladder_by_itself() {
 }
 
 #[test]
+fn of_a_burst_that_does_not_fit_as_a_whole_comes_what_fits() {
+    let mut rig = Rig::new(ShardConfig { outbound_bytes_max: 4096, ..ShardConfig::default() });
+    let key = rig.live();
+    rig.downs((1..=3).map(|seq| deliver(seq, 1500, &[key])));
+    let counted = rig.counted();
+    assert_eq!((counted.deliveries, counted.withheld, counted.behind), (2, 1, 1));
+    assert_eq!(seqs(&rig.read(key)), [1, 2]);
+}
+
+#[test]
 fn a_receiver_that_ends_during_a_burst_gets_no_more_and_the_others_all() {
     let mut rig = sliced(1);
     let keys = readers(&mut rig, 4);

@@ -242,3 +242,16 @@ fn a_closing_session_is_heard_but_not_inflated() {
     rig.pass(Duration::from_secs(10));
     assert_eq!(rig.shard.connections(), 0);
 }
+
+#[test]
+fn who_agreed_gets_a_burst_compressed_too() {
+    let mut rig = Rig::new(on());
+    let keys = [live(&mut rig, OFFER), live(&mut rig, "")];
+    rig.downs((1..=3).map(|seq| Down::Deliver {
+        envelope: entry(seq, 2 * DEFLATE_BYTES_MIN),
+        audience: roost_wire::link::Audience::Sessions(keys.into()),
+    }));
+    let [(agreed, said), (others, plain)] = keys.map(|key| split(&rig.read_bytes(key)));
+    assert_eq!((agreed, others), (vec![true; 3], vec![false; 3]));
+    assert_eq!(said, plain);
+}
