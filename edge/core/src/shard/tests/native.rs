@@ -292,13 +292,14 @@ fn topics_reach_native_sessions() {
 #[test]
 fn a_burst_reaches_each_session_in_its_own_form_and_all_of_a_form_share_one_piece() {
     let mut rig = Rig::new(ShardConfig::default());
-    let keys = [live(&mut rig, false), live(&mut rig, true), rig.live()];
+    let keys = [live(&mut rig, false), live(&mut rig, true), rig.live(), rig.live_protobuf()];
     rig.downs((1..=3).map(|seq| Down::Deliver { envelope: entry(seq, 1), audience: Audience::Sessions(keys.into()) }));
     let pieces = keys.map(|key| {
         let outbound = rig.shard.outbound(key).expect("it is there");
         (outbound.len(), outbound.chunks().next().map(<[u8]>::as_ptr))
     });
-    assert_eq!((pieces[0].0, pieces[0], pieces[2].0), (1, pieces[1], 1));
+    assert_eq!((pieces[0], pieces.map(|(len, _)| len)), (pieces[1], [1; 4]));
+    assert_ne!(pieces[0], pieces[3], "a WebSocket has headers");
     for key in &keys[..2] {
         assert_eq!(read(&mut rig, *key), ["0 entry"; 3]);
     }
