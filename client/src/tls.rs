@@ -29,6 +29,37 @@ pub enum Trust {
     File(PathBuf),
 }
 
+impl Trust {
+    /// Who that is.
+    ///
+    /// # Errors
+    /// [`TrustError`]: there is nobody.
+    pub fn roots(&self) -> Result<RootCertStore, TrustError> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::System => {
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if roots.is_empty() {
+                    return Err(TrustError::Nobody);
+                }
+            }
+            Self::File(path) => {
+                let unreadable =
+                    |error: &dyn std::fmt::Display| TrustError::Read { path: path.clone(), reason: error.to_string() };
+                let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
+                for certificate in CertificateDer::pem_slice_iter(&text) {
+                    let certificate = certificate.map_err(|error| unreadable(&error))?;
+                    roots.add(certificate).map_err(|error| unreadable(&error))?;
+                }
+                if roots.is_empty() {
+                    return Err(TrustError::Empty(path.clone()));
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
 /// Why there is nobody to trust.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -68,31 +99,10 @@ impl Connector {
     /// # Errors
     /// [`TrustError`]: there is nobody.
     pub fn new(trust: &Trust) -> Result<Self, TrustError> {
-        let mut roots = RootCertStore::empty();
-        match trust {
-            Trust::System => {
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    return Err(TrustError::Nobody);
-                }
-            }
-            Trust::File(path) => {
-                let unreadable =
-                    |error: &dyn std::fmt::Display| TrustError::Read { path: path.clone(), reason: error.to_string() };
-                let text = std::fs::read(path).map_err(|error| unreadable(&error))?;
-                for certificate in CertificateDer::pem_slice_iter(&text) {
-                    let certificate = certificate.map_err(|error| unreadable(&error))?;
-                    roots.add(certificate).map_err(|error| unreadable(&error))?;
-                }
-                if roots.is_empty() {
-                    return Err(TrustError::Empty(path.clone()));
-                }
-            }
-        }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(trust.roots()?)
             .with_no_client_auth();
         config.alpn_protocols = vec![limits::ALPN.as_bytes().to_vec()];
         let quic = QuicClientConfig::try_from(config.clone()).map_err(|error| TlsError::General(error.to_string()))?;

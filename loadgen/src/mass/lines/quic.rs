@@ -12,7 +12,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use quinn_proto::{
@@ -20,13 +19,12 @@ use quinn_proto::{
     EndpointEvent, Event as Told, StreamEvent, StreamId, Transmit, TransportConfig, VarInt,
 };
 use quinn_udp::{EcnCodepoint, RecvMeta, UdpSocketState};
+use roost_client::Trust;
 use roost_edge_core::Wheel;
 use roost_uring::fleet::Close;
 use roost_wire::limits;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::client::Resumption;
 
 use super::Event;
 
@@ -84,18 +82,14 @@ pub(crate) struct QuicFleet {
 /// # Errors
 /// In words for people: the file cannot be read, or holds no certificate.
 pub(crate) fn client_config(ca: &Path) -> anyhow::Result<ClientConfig> {
-    let unreadable = || format!("cannot read the certificates in {}", ca.display());
-    let text = std::fs::read(ca).with_context(unreadable)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        roots.add(certificate.with_context(unreadable)?).with_context(unreadable)?;
-    }
-    anyhow::ensure!(!roots.is_empty(), "{} has no certificate: PEM is needed", ca.display());
+    let roots = Trust::File(ca.to_owned()).roots()?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots)
         .with_no_client_auth();
+    // Clients stand for people who do not know each other: none comes back with another's ticket.
+    tls.resumption = Resumption::disabled();
     tls.alpn_protocols = vec![limits::ALPN.as_bytes().to_vec()];
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let mut transport = TransportConfig::default();
