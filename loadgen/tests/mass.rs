@@ -241,6 +241,8 @@ fn a_heartbeat_that_is_not_answered_is_a_lost_session() {
     assert!(FAILED.contains(&run.code), "{}", run.output);
     assert!(number(report, "/heartbeats/unanswered") > 0 && number(report, "/sessions/lost") > 0, "{report:#}");
     assert!(report["sessions"]["ends"]["a heartbeat was not answered"].as_u64() > Some(0));
+    // The publisher, too, is lost now and then; what it does not publish meanwhile garbles nothing.
+    assert_eq!(number(report, "/garbled"), 0, "{}", run.output);
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl Side {
 
     /// Puts `key` into the list of what is to be done.
     fn queue(&mut self, key: SessionKey) {
-        if let Some(tls) = self.peers.get(key).and_then(|peer| peer.tls.as_deref_mut())
+        if let Some(tls) = self.tls(key)
             && !std::mem::replace(&mut tls.queued, true)
         {
             self.todo.push(key);

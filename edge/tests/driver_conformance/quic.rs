@@ -72,10 +72,7 @@ impl Harness for Quinn {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let endpoint = {
             let _runtime = runtime.enter();
-            let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-            let provider = rustls::crypto::aws_lc_rs::default_provider();
-            endpoint.set_default_client_config(certificates::client(&cert, &[b"roost/1"], provider));
-            endpoint
+            certificates::endpoint(&cert)
         };
         (Self { runtime, endpoint, addr }, driver, waker)
     }

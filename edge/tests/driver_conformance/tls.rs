@@ -35,11 +35,9 @@ fn configs() -> &'static (ServerConfig, Arc<ClientConfig>) {
     })
 }
 
-fn around<D>(inner: D, plaintext: bool) -> TlsDriver<D>
-where
-    D: Driver,
-{
-    TlsDriver::new(inner, TlsSetup::new(configs().0.clone(), plaintext), Arc::default())
+/// A driver that takes both kinds of peers.
+fn around<D: Driver>(inner: D) -> TlsDriver<D> {
+    TlsDriver::new(inner, TlsSetup::new(configs().0.clone(), true), Arc::default())
 }
 
 impl<H: Harness<Peer = TcpStream>> Harness for Secure<H> {
@@ -50,7 +48,7 @@ impl<H: Harness<Peer = TcpStream>> Harness for Secure<H> {
 
     fn new() -> (Self, Self::Driver, Arc<dyn Wake>) {
         let (harness, driver, waker) = H::new();
-        (Self(harness), around(driver, true), waker)
+        (Self(harness), around(driver), waker)
     }
 
     fn connect(
@@ -71,7 +69,7 @@ impl<H: Harness<Peer = TcpStream>> Harness for Plain<H> {
 
     fn new() -> (Self, Self::Driver, Arc<dyn Wake>) {
         let (harness, driver, waker) = H::new();
-        (Self(harness), around(driver, true), waker)
+        (Self(harness), around(driver), waker)
     }
 
     fn connect(

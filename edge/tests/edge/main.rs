@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 #[cfg(target_os = "linux")]
 mod poll_tables;
+mod quic;
 mod sessions;
 mod support;
 mod tls;

@@ -4,7 +4,7 @@
 //! connection once its handshake is over.
 #![allow(unsafe_code, reason = "an allocator can be written in no other way")]
 
-#[path = "../quic/certificates.rs"]
+#[path = "../edge/quic/certificates.rs"]
 mod certificates;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -173,10 +173,7 @@ fn f02_an_idle_session_by_quic_costs_less_than_13000_bytes() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let endpoint = {
         let _runtime = runtime.enter();
-        let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        endpoint.set_default_client_config(certificates::client(&cert, &[b"roost/1"], provider));
-        endpoint
+        certificates::endpoint(&cert)
     };
     let mut clients = Vec::new();
     let mut before = 0;

@@ -28,8 +28,6 @@ pub(crate) enum Order {
 pub(crate) struct Publish {
     pub(crate) start_ns: u64,
     pub(crate) count: u32,
-    /// Of the first one of this order.
-    pub(crate) first_serial: u32,
     pub(crate) per_second: f64,
     /// So many are due at the same moment.
     pub(crate) burst: u32,

@@ -255,7 +255,6 @@ impl<'a> Run<'a> {
             Order::Publish(Publish {
                 start_ns: run.after(RUN_UP),
                 count: broadcast.publishes,
-                first_serial: 0,
                 per_second: broadcast.publishes_per_second,
                 burst: broadcast.burst,
                 body_bytes: broadcast.body_bytes,

@@ -236,8 +236,7 @@ impl QuicDriver {
             None => self.metrics.dropped_stray(1),
             Some(shard) if shard == self.number => self.hub.datagram(origin, bytes, now, &mut self.socket),
             Some(shard) => {
-                let Origin { remote, local_ip, ecn } = origin;
-                if self.post.send(shard, Letter { remote, local_ip, ecn, bytes }) {
+                if self.post.send(shard, Letter { origin, bytes }) {
                     self.metrics.forwarded(1);
                 } else {
                     self.metrics.dropped_forward(1);
@@ -249,8 +248,8 @@ impl QuicDriver {
     /// Takes in what other shards handed on.
     fn open_letters(&mut self, now: Instant) {
         self.post.take(self.number, &mut self.letters);
-        while let Some(Letter { remote, local_ip, ecn, bytes }) = self.letters.pop_front() {
-            self.hub.datagram(Origin { remote, local_ip, ecn }, bytes, now, &mut self.socket);
+        while let Some(Letter { origin, bytes }) = self.letters.pop_front() {
+            self.hub.datagram(origin, bytes, now, &mut self.socket);
         }
     }
 }

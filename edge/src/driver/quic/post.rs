@@ -3,13 +3,12 @@
 //! Where the kernel steers none takes this way.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use quinn_proto::EcnCodepoint;
 use roost_edge_core::driver::Wake;
 
+use super::hub::Origin;
 use crate::sync::Mutex;
 
 /// Datagrams that wait for one shard. What does not fit is lost, as any datagram may be.
@@ -18,9 +17,7 @@ const WAITING_MAX: usize = 4096;
 /// A datagram, and what came with it.
 #[derive(Debug)]
 pub(super) struct Letter {
-    pub(super) remote: SocketAddr,
-    pub(super) local_ip: Option<IpAddr>,
-    pub(super) ecn: Option<EcnCodepoint>,
+    pub(super) origin: Origin,
     pub(super) bytes: BytesMut,
 }
 
@@ -84,7 +81,8 @@ mod tests {
 
     fn letter(number: u32) -> Letter {
         let bytes = BytesMut::from(&number.to_be_bytes()[..]);
-        Letter { remote: (Ipv4Addr::LOCALHOST, 1).into(), local_ip: None, ecn: None, bytes }
+        let origin = Origin { remote: (Ipv4Addr::LOCALHOST, 1).into(), local_ip: None, ecn: None };
+        Letter { origin, bytes }
     }
 
     #[test]

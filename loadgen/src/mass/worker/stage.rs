@@ -45,9 +45,12 @@ pub(super) struct Subscribe {
 pub(super) struct Publishing {
     what: Publish,
     pacer: Pacer,
-    sent: u32,
+    /// Times at which one was due that are over.
+    taken: u32,
+    /// Of the next that is published: none is while the publisher is no session.
+    next_serial: u32,
     answered: u32,
-    /// Intended times of those without an answer, by how many were sent before.
+    /// Serials and intended times of those without an answer.
     unanswered: Vec<(u32, u64)>,
     subscribers: u64,
     pushed: u64,
@@ -123,7 +126,8 @@ impl Worker {
                 Stage::Publish(Publishing {
                     what,
                     pacer,
-                    sent: 0,
+                    taken: 0,
+                    next_serial: 0,
                     answered: 0,
                     unanswered: Vec::new(),
                     subscribers,
@@ -156,7 +160,7 @@ impl Worker {
             _ if self.done => u64::MAX,
             Stage::Hold { look_ns, .. } => *look_ns,
             Stage::Subscribe(subscribe) => subscribe.arrivals.due_ns().min(subscribe.until_ns),
-            Stage::Publish(publishing) => match publishing.sent < publishing.what.count && self.number == 0 {
+            Stage::Publish(publishing) => match publishing.taken < publishing.what.count && self.number == 0 {
                 true => publishing.pacer.peek().unwrap_or(u64::MAX),
                 false => publishing.last_ns + publishing.what.grace_ns,
             },
@@ -251,17 +255,19 @@ impl Worker {
         // What is due at one time is one write: a burst that trickled in would be none.
         self.out.clear();
         for _ in 0..PUBLISHES_PER_TURN {
-            if self.number != 0 || publishing.sent >= publishing.what.count {
+            if self.number != 0 || publishing.taken >= publishing.what.count {
                 break;
             }
             let Some(intended_ns) = publishing.pacer.peek().filter(|intended| *intended <= now) else { break };
             publishing.pacer.take();
             record(&mut self.tally.late, intended_ns, now);
-            let serial = publishing.what.first_serial + publishing.sent;
-            publishing.sent += 1;
+            publishing.taken += 1;
             publishing.last_ns = now;
+            // Of what is published only: the n-th entry of the channel holds the n-th serial.
+            let serial = publishing.next_serial;
             let stamp = Stamp { sender: 0, serial, intended_ns };
             if self.crowd.publish(0, stamp, &mut self.voice, &mut self.out) {
+                publishing.next_serial += 1;
                 self.tally.counts.published += 1;
                 publishing.unanswered.push((serial, intended_ns));
             }
@@ -271,7 +277,7 @@ impl Worker {
             // How far the publisher is only its own thread knows: by the plan.
             let what = &publishing.what;
             publishing.last_ns = what.start_ns + (f64::from(what.count) / what.per_second * 1e9) as u64;
-        } else if publishing.sent < publishing.what.count {
+        } else if publishing.taken < publishing.what.count {
             return Ok(false);
         }
         let answered =

@@ -225,21 +225,20 @@ impl Hub {
 
     /// Tells what happened. True: there is more.
     pub(super) fn deliver<S: Sink<Conn = QuicConn>>(&mut self, now: Instant, sink: &mut S) -> bool {
-        while let Some(handle) = self.stirred.pop_front() {
-            if let Some(conn) = self.conns.get(handle) {
-                conn.flags.clear(Flags::STIRRED);
-            }
-            self.drive(handle, now, sink);
-        }
+        self.drive_stirred(now, sink);
         let more = self.read_ready(now, sink);
         // Reading and ending may have stirred some.
+        self.drive_stirred(now, sink);
+        more
+    }
+
+    fn drive_stirred<S: Sink<Conn = QuicConn>>(&mut self, now: Instant, sink: &mut S) {
         while let Some(handle) = self.stirred.pop_front() {
             if let Some(conn) = self.conns.get(handle) {
                 conn.flags.clear(Flags::STIRRED);
             }
             self.drive(handle, now, sink);
         }
-        more
     }
 
     /// Works off the events of a connection.

@@ -7,7 +7,7 @@ use quinn::TransportConfig;
 use roost_wire::link::{Audience, Down, Envelope, Lane};
 use roost_wire::{CloseCode, ConvId, Encoding, FrameBody, pb};
 
-use crate::client::{Client, Heard, code, frame, pause, run, serve, without_datagrams};
+use super::client::{Client, Heard, code, frame, pause, run, serve, without_datagrams};
 use crate::support::{self, deliver, publish, send};
 
 #[test]

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use quinn::{
-    ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, TransportConfig,
-};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
 use roost_edge::driver::quic::QuicConfig;
 use roost_edge::{Edge, EdgeConfig};
 use roost_wire::native::Cut;
@@ -17,7 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use crate::certificates;
+use super::certificates;
 use crate::support::{Hyper, PATIENCE, Router, Server, config};
 
 /// A running server, and what its clients need.
@@ -60,7 +58,7 @@ impl Quic {
         provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
         let config = certificates::client(&self.cert, &[b"roost/1"], provider);
         let relay = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (endpoint, to) = (client_endpoint(), relay.local_addr().unwrap());
+        let (endpoint, to) = (self.endpoint(), relay.local_addr().unwrap());
         let (mut initials, mut held): (Vec<Vec<u8>>, _) = (Vec::new(), Vec::new());
         while initials.len() < count {
             held.push(endpoint.connect_with(config.clone(), to, "localhost").unwrap());
@@ -77,9 +75,7 @@ impl Quic {
 
     /// A client's end at a port of its own.
     pub(crate) fn endpoint(&self) -> Endpoint {
-        let mut endpoint = client_endpoint();
-        endpoint.set_default_client_config(self.client_config(&[b"roost/1"]));
-        endpoint
+        certificates::endpoint(&self.cert)
     }
 
     pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectionError> {
@@ -103,10 +99,6 @@ impl Quic {
 /// A socket of a client.
 pub(crate) fn udp() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()
-}
-
-pub(crate) fn client_endpoint() -> Endpoint {
-    Endpoint::new(EndpointConfig::default(), None, udp(), Arc::new(quinn::TokioRuntime)).unwrap()
 }
 
 /// Settings of a client that takes no datagrams.

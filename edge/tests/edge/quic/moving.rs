@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roost_wire::FrameBody;
 
-use crate::client::{pause, run, serve, udp};
+use super::client::{pause, run, serve, udp};
 use crate::support::{publish, send};
 
 /// Clients change their address ten times while they talk.
@@ -74,7 +74,7 @@ fn a_client_that_never_opens_its_stream_is_let_go() {
         let endpoint = quic.endpoint();
         let connection = quic.connect(&endpoint).await.unwrap();
         let ended = connection.closed().await;
-        assert_eq!(crate::client::code(&ended), Some(4003), "{ended}");
+        assert_eq!(super::client::code(&ended), Some(4003), "{ended}");
         while quic.server.handle().metrics().quic.is_none_or(|counted| counted.failed_late == 0) {
             pause().await;
         }

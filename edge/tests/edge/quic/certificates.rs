@@ -1,9 +1,10 @@
-//! Certificates that the tests make, and who trusts them.
+//! Certificates that the tests make, and who trusts them: for several programs.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use quinn::ClientConfig;
 use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Endpoint};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -33,4 +34,11 @@ pub(crate) fn client(cert: &CertificateDer<'static>, alpn: &[&[u8]], provider: C
         .with_no_client_auth();
     tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
+}
+
+/// A client's end at a port of its own that trusts `cert` and speaks `roost/1`. To be called on a runtime.
+pub(crate) fn endpoint(cert: &CertificateDer<'static>) -> Endpoint {
+    let mut endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    endpoint.set_default_client_config(client(cert, &[b"roost/1"], aws_lc_rs::default_provider()));
+    endpoint
 }

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng};
 use roost_edge::driver::quic::QuicSnapshot;
 use roost_wire::FrameBody;
 
-use crate::client::{Client, Quic, code, run, serve, udp};
+use super::client::{Client, Quic, code, run, serve, udp};
 use crate::support::{PATIENCE, send};
 
 fn counted(quic: &Quic) -> QuicSnapshot {
