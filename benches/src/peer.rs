@@ -1,10 +1,14 @@
 //! What the servers of the comparison share: where they listen, and how they say so.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::PrivatePkcs8KeyDer;
 use socket2::{Domain, Socket, Type};
 
 /// Connections the kernel keeps until they are accepted.
@@ -51,6 +55,24 @@ impl Place {
         std::fs::rename(&half, path)?;
         Ok(())
     }
+}
+
+/// TLS 1.3 with a certificate made now, which is written to `cert_file` for `roost-load --ca`. Clients come back with
+/// tickets, for which nothing is kept.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn secret(cert_file: &Path, alpn: &str) -> anyhow::Result<ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(["localhost", "127.0.0.1"].map(str::to_owned))?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())?;
+    config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new()?;
+    std::fs::write(cert_file, made.cert.pem()).context("cannot write the certificate")?;
+    Ok(config)
 }
 
 /// Whether a message is for everybody.

@@ -101,8 +101,26 @@ fn sessions_by_quic_are_held_told_and_let_in_again_while_they_move() {
     assert_eq!(report["scenario"]["transport"], "quic");
     assert_eq!((number(report, "/sessions/held"), number(report, "/storm/returned")), (1000, 1000));
     assert_eq!((number(report, "/deliveries/pushed"), number(report, "/deliveries/missing")), (4000, 0));
+    // Everybody makes a whole handshake.
+    assert!(report["setup"]["tickets_used"].is_null());
     // A fifth each second, of some six at least.
     assert!(number(report, "/sessions/migrated") > 1000, "{report:#}");
+}
+
+#[test]
+fn sessions_by_tls_are_held_told_and_come_back_with_tickets() {
+    let hold = ["hold", "--transport", "wss", "--tickets", "--connections", "400", "--rate", "400", "--for", "1s"];
+    let Some(run) = mass(&[&hold[..], &["--publishes", "4", "--publish-rate", "4", "--storm", "rst"]].concat()) else {
+        return;
+    };
+    let report = well(&run);
+    nothing_is_wrong(report);
+    assert_eq!(report["scenario"]["transport"], "wss");
+    assert_eq!((number(report, "/sessions/held"), number(report, "/storm/returned")), (400, 400));
+    assert_eq!((number(report, "/deliveries/pushed"), number(report, "/deliveries/missing")), (1600, 0));
+    // Of 800 handshakes the first ones have none yet.
+    let tickets = report["setup"]["tickets_used"].as_u64().unwrap();
+    assert!((600..800).contains(&tickets), "{tickets}");
 }
 
 #[test]

@@ -43,6 +43,7 @@ use steps::Steps;
         cargo xtask bench million --out results             a million sessions in one process, for two minutes\n  \
         cargo xtask bench million --connections 50000 --hold 20s\n  \
         cargo xtask bench quic      Roost's QUIC beside a plain quinn server\n  \
+        cargo xtask bench tls       Roost and the baseline server by WebSocket over TLS\n  \
         cargo xtask bench peers     Roost beside many other servers, in turns
   \
         cargo xtask fuzz --for 1m   looks for inputs that break the decoders; needs a nightly compiler\n  \
@@ -71,12 +72,12 @@ enum Command {
     #[command(after_help = "EXAMPLES\n  \
         cargo xtask bench --quick\n  \
         cargo xtask bench million --connections 50000 --hold 20s\n  \
-        cargo xtask bench quic                                   a few minutes\n  \
+        cargo xtask bench quic tls                               some ten minutes\n  \
         cargo xtask bench peers                                  every server, three rounds: some forty minutes\n  \
         cargo xtask bench peers --quick --only roost,roost-plain,bare,gorilla\n  \
         cargo xtask bench peers --also 'uws=/opt/uws/uws'        one more, built elsewhere")]
     Bench {
-        /// criterion, compare; none for both. quic, million, peers: only if they are named
+        /// criterion, compare; none for both. quic, tls, million, peers: only if they are named
         parts: Vec<bench::Part>,
         /// One small round: to see that it works. Its figures are not kept
         #[arg(long)]

@@ -1,16 +1,19 @@
 //! The server that Roost is compared with: what a good Rust developer writes in an afternoon with tokio-tungstenite.
 //!
-//! WebSocket at any path. A message is echoed; one that begins with `!` goes to every connection instead. Built to be
+//! WebSocket at any path, over TLS (tokio-rustls) if it is asked to. A message is echoed; one that begins with `!` goes to every connection instead. Built to be
 //! fast: a task per connection, the bytes of a broadcast shared, TCP_NODELAY, a read buffer of 1 KiB (the default of
 //! 128 KiB would make the comparison of memory unfair), a write buffer so that waiting broadcasts leave together, mimalloc.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
-use roost_benches::peer::{Place, is_to_all};
-use tokio::net::{TcpListener, TcpStream};
+use roost_benches::peer::{Place, is_to_all, secret};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::broadcast;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::accept_async_with_config;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -23,6 +26,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Args {
     #[command(flatten)]
     place: Place,
+    /// Speak TLS; the certificate is written here, for `roost-load --ca`
+    #[arg(long, value_name = "FILE")]
+    cert_file: Option<PathBuf>,
 }
 
 /// Broadcasts that may wait for one connection; a connection that is further behind loses the oldest.
@@ -30,7 +36,9 @@ const BROADCASTS_WAITING_MAX: usize = 1024;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let place = Args::parse().place;
+    let Args { place, cert_file } = Args::parse();
+    let secret = cert_file.map(|file| secret(&file, "http/1.1")).transpose()?;
+    let acceptor = secret.map(|config| TlsAcceptor::from(Arc::new(config)));
     let listener = place.listen()?;
     place.ready(&listener)?;
     let listener = TcpListener::from_std(listener)?;
@@ -38,12 +46,16 @@ async fn main() -> anyhow::Result<()> {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let everybody = Arc::clone(&everybody);
-                // Boxed: the future of the handshake would otherwise be part of every task for good.
-                tokio::spawn(Box::pin(async move {
-                    // A connection that fails is a client that left.
-                    let _ = serve(stream, &everybody).await;
-                }));
+                let (everybody, acceptor) = (Arc::clone(&everybody), acceptor.clone());
+                // A connection that fails is a client that left. Boxed: the future of the handshake would otherwise be part of
+                // every task for good.
+                match acceptor {
+                    None => drop(tokio::spawn(Box::pin(async move { serve(stream, &everybody).await }))),
+                    Some(acceptor) => drop(tokio::spawn(Box::pin(async move {
+                        let stream = Box::pin(acceptor.accept(stream)).await?;
+                        serve(stream, &everybody).await
+                    }))),
+                }
             }
             // Out of descriptors, most likely: give connections time to end.
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
@@ -51,7 +63,10 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-async fn serve(stream: TcpStream, everybody: &broadcast::Sender<Message>) -> anyhow::Result<()> {
+async fn serve<S>(stream: S, everybody: &broadcast::Sender<Message>) -> anyhow::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(16 * 1024);
     let mut socket = accept_async_with_config(stream, Some(config)).await?;
     let mut broadcasts = everybody.subscribe();

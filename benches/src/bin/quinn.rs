@@ -13,10 +13,10 @@ use bytes::{Bytes, BytesMut};
 use clap::Parser;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, Incoming, SendStream, ServerConfig};
+use roost_benches::peer::secret;
 use roost_wire::native::Cut;
 use roost_wire::pb::{self, Frame};
 use roost_wire::{Encoding, FrameBody, limits};
-use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::sync::broadcast;
 
 #[global_allocator]
@@ -50,19 +50,9 @@ struct Everybody {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let made = rcgen::generate_simple_self_signed(["localhost", "127.0.0.1"].map(str::to_owned))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![made.cert.der().clone()],
-            PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into(),
-        )?;
-    tls.alpn_protocols = vec![limits::ALPN.as_bytes().to_vec()];
+    let tls = secret(&args.cert_file, limits::ALPN)?;
     let config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     let endpoint = Endpoint::server(config, args.listen)?;
-    std::fs::write(&args.cert_file, made.cert.pem()).context("cannot write the certificate")?;
     let ready = format!("{{\"listen\":\"{}\"}}\n", endpoint.local_addr()?);
     std::fs::write(&args.ready_file, ready).context("cannot write the ready file")?;
     let pushes = broadcast::channel(PUSHES_WAITING_MAX).0;

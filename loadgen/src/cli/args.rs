@@ -267,18 +267,9 @@ pub(super) struct Broadcast {
     #[cfg(target_os = "linux")]
     #[arg(long)]
     pub(super) mass: bool,
-    /// What carries the connections; by QUIC they are the clients of `hold`
     #[cfg(target_os = "linux")]
-    #[arg(long, value_name = "WAY", default_value = "ws")]
-    pub(super) transport: crate::mass::plan::Transport,
-    /// PEM file with the certificate of a target that is met by QUIC
-    #[cfg(target_os = "linux")]
-    #[arg(long, value_name = "FILE", requires = "target")]
-    pub(super) ca: Option<PathBuf>,
-    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
-    #[cfg(target_os = "linux")]
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    pub(super) migrating: f64,
+    #[command(flatten)]
+    pub(super) carrying: super::mass::Carrying,
     #[command(flatten)]
     pub(super) common: Common,
 }

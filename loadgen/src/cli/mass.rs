@@ -17,6 +17,23 @@ const BROADCAST_MASS_ABOVE: u32 = 5_000;
 /// Clients of which the memory of one can be told.
 const BYTES_TOLD_FROM: u32 = 50_000;
 
+/// What carries the connections of these clients.
+#[derive(Debug, Args)]
+pub(super) struct Carrying {
+    /// What carries the connections; all but ws make them clients of `hold`
+    #[arg(long, value_name = "WAY", default_value = "ws")]
+    pub(super) transport: Transport,
+    /// PEM file with the certificate of a target that is met by TLS or QUIC
+    #[arg(long, value_name = "FILE", requires = "target")]
+    ca: Option<PathBuf>,
+    /// Clients come with tickets that the server gave to earlier ones: resumed handshakes
+    #[arg(long)]
+    tickets: bool,
+    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    migrating: f64,
+}
+
 /// What these scenarios have in common.
 #[derive(Debug, Args)]
 pub(super) struct Mass {
@@ -32,15 +49,8 @@ pub(super) struct Mass {
     /// What the target speaks; plain: the upgrade is all; of nats, mqtt and centrifugo: a session without credentials
     #[arg(long, value_name = "WHAT", default_value = "roost")]
     protocol: Dialect,
-    /// What carries the connections
-    #[arg(long, value_name = "WAY", default_value = "ws", conflicts_with = "no_connect")]
-    transport: Transport,
-    /// PEM file with the certificate of a target that is met by QUIC
-    #[arg(long, value_name = "FILE", requires = "target")]
-    ca: Option<PathBuf>,
-    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    migrating: f64,
+    #[command(flatten)]
+    carrying: Carrying,
     /// Upgrade, and no more: a server of our own is met at /echo
     #[arg(long)]
     no_connect: bool,
@@ -159,27 +169,15 @@ impl Broadcast {
     /// be.
     pub(super) fn is_mass(&self) -> bool {
         self.mass
-            || self.transport == Transport::Quic
+            || self.carrying.transport != Transport::Ws
             || self.protocol.full().is_none()
             || (self.connections > BROADCAST_MASS_ABOVE && Fleet::new(1).is_ok())
     }
 
     pub(super) fn planned_mass(self) -> Planned {
-        let Self { connections, publishes, rate, burst, bytes, protocol, mass: _, transport, ca, migrating, common } =
-            self;
+        let Self { connections, publishes, rate, burst, bytes, protocol, mass: _, carrying, common } = self;
         let heartbeat = Duration::from_secs(60);
-        let rate_of_connects = None;
-        let mass = Mass {
-            connections,
-            rate: rate_of_connects,
-            heartbeat,
-            protocol,
-            transport,
-            ca,
-            migrating,
-            no_connect: false,
-            common,
-        };
+        let mass = Mass { connections, rate: None, heartbeat, protocol, carrying, no_connect: false, common };
         let mut planned = mass.planned("broadcast");
         let plan = &mut planned.plan;
         plan.broadcast = Some(plan::Broadcast { publishes, publishes_per_second: rate, burst, body_bytes: bytes });
@@ -199,7 +197,8 @@ impl Plan {
 
 impl Mass {
     fn planned(self, name: &'static str) -> Planned {
-        let Self { connections, rate, heartbeat, protocol, transport, ca, migrating, no_connect, common } = self;
+        let Self { connections, rate, heartbeat, protocol, carrying, no_connect, common } = self;
+        let Carrying { transport, ca, tickets, migrating } = carrying;
         let protocol = if no_connect { Dialect::Plain } else { protocol };
         let mut thresholds =
             Threshold::all(&["sessions.failed==0", "sessions.lost==0", "heartbeats.unanswered==0", "errors==0"]);
@@ -214,6 +213,7 @@ impl Mass {
             heartbeat,
             transport,
             migrating,
+            tickets,
             hold: Duration::ZERO,
             broadcast: None,
             echo: None,

@@ -11,7 +11,7 @@ use super::run::{Failed, key_of, own_facts, refuse, run_number, target};
 use crate::engine::RunError;
 use crate::host::{self, Environment};
 use crate::interrupt::Interrupt;
-use crate::mass::lines::{Carrier, client_config};
+use crate::mass::lines::{Carrier, Tickets};
 use crate::mass::plan::Transport;
 use crate::mass::report;
 use crate::mass::run::{self as mass, Job};
@@ -28,7 +28,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
     check(planned)?;
     // Tables of rings are as large as the soft limit.
     host::raise_descriptors();
-    let by_quic = plan.transport == Transport::Quic;
+    let (by_quic, by_tls) = (plan.transport == Transport::Quic, plan.transport != Transport::Ws);
     if let Err(error) = Fleet::new(1)
         && !by_quic
     {
@@ -43,7 +43,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
             let heartbeat = format!("{}ms", plan.heartbeat.as_millis());
             let usual = [NO_LIMITS, &["--heartbeat", &heartbeat]].concat();
             let echo = (plan.protocol == Dialect::Plain).then_some("--bench-paths");
-            let tls = by_quic.then_some("--dev-tls");
+            let tls = by_tls.then_some("--dev-tls");
             let given: Vec<&str> = echo.into_iter().chain(tls).chain(common.settings()).collect();
             Some(OwnServer::start(&common.out, &usual, &given)?)
         }
@@ -53,7 +53,10 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
     if let Some(quic) = server.as_ref().and_then(|server| server.quic).filter(|_| by_quic) {
         target.address = quic;
     }
-    let carrier = carrier(planned, server.as_ref())?;
+    let tickets = plan.tickets.then(Tickets::new);
+    let host = common.target.as_ref().map_or("localhost", |target| target.host());
+    let ca = || server.as_ref().map(OwnServer::certificate).or_else(|| planned.ca.clone()).context("--ca is needed");
+    let carrier = Carrier::by(plan.transport, ca, host, tickets.clone())?;
     if server.is_some() && plan.protocol == Dialect::Plain {
         target.path = ECHO_PATH.into();
     }
@@ -80,7 +83,8 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
         eprintln!("roost-load: {epitaph}");
     }
     drop(server);
-    let report = report::report(plan, &outcome, facts, threads, environment);
+    let tickets_used = tickets.map(|tickets| tickets.used());
+    let report = report::report(plan, &outcome, tickets_used, facts, threads, environment);
     report.write(&common.out)?;
     print!("{}", report::summary(&report, &common.out));
     Ok(report.exit_code)
@@ -89,18 +93,21 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
 /// Refuses what cannot work, before anything is started.
 fn check(planned: &Planned) -> Result<(), Failed> {
     let Planned { plan, common, ca } = planned;
-    let by_quic = plan.transport == Transport::Quic;
+    let (by_quic, by_tls) = (plan.transport == Transport::Quic, plan.transport != Transport::Ws);
     if by_quic && (plan.protocol != Dialect::Roost || plan.echo.is_some()) {
         return Err(refuse("by QUIC there is nothing but roost: leave out --protocol, or --transport".into()));
     }
     if plan.migrating > 0.0 && !by_quic {
         return Err(refuse("--migrating: only QUIC goes on from another address: give --transport quic".into()));
     }
+    if plan.tickets && !by_tls {
+        return Err(refuse("--tickets: there are none without TLS: give --transport wss or quic".into()));
+    }
     match &common.target {
-        Some(target) if by_quic && (!target.is_tls() || ca.is_none()) => {
-            return Err(refuse("QUIC always has TLS: give an https:// target, and its certificate with --ca".into()));
+        Some(target) if by_tls && (!target.is_tls() || ca.is_none()) => {
+            return Err(refuse("wss and quic have TLS: give an https:// target, and its certificate with --ca".into()));
         }
-        Some(target) if !by_quic => super::run::check_plain(target)?,
+        Some(target) if !by_tls => super::run::check_plain(target)?,
         _ => {}
     }
     if plan.protocol != Dialect::Roost && common.token_key.is_some() {
@@ -119,16 +126,6 @@ fn check(planned: &Planned) -> Result<(), Failed> {
         return Err(refuse("--drain needs the --server-pid of the target".into()));
     }
     super::run::check_pid(common)
-}
-
-/// What carries the connections, and whom they trust.
-fn carrier(planned: &Planned, server: Option<&OwnServer>) -> Result<Carrier, Failed> {
-    if planned.plan.transport == Transport::Ws {
-        return Ok(Carrier::Tcp);
-    }
-    let ca = server.map(OwnServer::certificate).or_else(|| planned.ca.clone()).context("--ca is needed")?;
-    let name = planned.common.target.as_ref().map_or("localhost", |target| target.host());
-    Ok(Carrier::Quic { config: client_config(&ca)?, server_name: name.to_owned() })
 }
 
 /// Why there is no io_uring here, and what to do.

@@ -170,10 +170,13 @@ fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
     Ok(())
 }
 
-/// By WebSocket nothing is encrypted here.
+/// Without a transport that has TLS nothing is encrypted.
 pub(super) fn check_plain(target: &Url) -> Result<(), Failed> {
     if target.is_tls() {
-        return Err(refuse("loads by WebSocket are without TLS: use http://, or hold --transport quic".into()));
+        return Err(refuse(
+            "this load is without TLS: use http://, or `hold`, `storm` or `broadcast` with --transport wss or quic"
+                .into(),
+        ));
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) transport: Transport,
     /// Share of the clients that go on from another address each second.
     pub(crate) migrating: f64,
+    /// Clients come with tickets of earlier connections.
+    pub(crate) tickets: bool,
     /// How long they are held and do nothing else.
     #[serde(rename = "hold_ms", serialize_with = "millis")]
     pub(crate) hold: Duration,
@@ -47,8 +49,21 @@ pub(crate) enum Transport {
     /// WebSocket over TCP.
     #[default]
     Ws,
+    /// WebSocket over TLS.
+    Wss,
     /// QUIC, with TLS as always.
     Quic,
+}
+
+impl Transport {
+    /// For people.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Ws => "WebSocket",
+            Self::Wss => "WebSocket over TLS",
+            Self::Quic => "QUIC",
+        }
+    }
 }
 
 /// Messages of one client to everybody.

@@ -57,36 +57,98 @@ pub(crate) static QUIC: Comparison = Comparison {
     cases: QUIC_CASES,
 };
 
-const QUIC_CASES: &[Case] = &[
+/// By WebSocket over TLS.
+pub(crate) static TLS: Comparison = Comparison {
+    name: "tls",
+    title: "Roost and the baseline server, by WebSocket over TLS",
+    command: "cargo xtask bench tls",
+    other: "baseline",
+    cases: TLS_CASES,
+};
+
+const TLS_CASES: &[Case] = &[
     Case {
         name: "idle_user_bytes_per_session",
-        what: "user-space bytes per idle session, its stream open",
-        servers: &[Kind::Quic, Kind::Quinn],
+        what: "user-space bytes per idle session",
+        servers: &[Kind::Secret, Kind::SecretBaseline],
         more_is_better: false,
         decimals: 0,
-        args: "hold --transport quic --connections 10000 --rate 1500 --for 5s --heartbeat 60s",
-        quick_args: "hold --transport quic --connections 500 --rate 500 --for 1s",
-        read: |report| report.pointer("/server/user_bytes_per_session")?.as_f64(),
+        args: "hold --transport wss --connections 10000 --rate 1500 --for 5s --heartbeat 60s",
+        quick_args: "hold --transport wss --connections 500 --rate 500 --for 1s",
+        read: user_bytes,
     },
     Case {
         name: "set_ups_per_cpu_second",
-        what: "sessions set up per CPU-second of the server, full handshake and CONNECT",
-        servers: &[Kind::Quic, Kind::Quinn],
+        what: "sessions set up per CPU-second of the server, full handshake and upgrade (Roost: and CONNECT)",
+        servers: &[Kind::Secret, Kind::SecretBaseline],
         more_is_better: true,
         decimals: 0,
-        args: "hold --transport quic --connections 5000 --rate 1000 --for 1s --heartbeat 60s",
-        quick_args: "hold --transport quic --connections 500 --rate 500 --for 1s",
-        read: |report| report.pointer("/setup/per_server_cpu_second")?.as_f64(),
+        args: "hold --transport wss --connections 5000 --rate 1000 --for 1s --heartbeat 60s",
+        quick_args: "hold --transport wss --connections 500 --rate 500 --for 1s",
+        read: set_ups,
+    },
+    Case {
+        name: "resumed_set_ups_per_cpu_second",
+        what: "the same, with tickets of earlier sessions",
+        servers: &[Kind::Secret, Kind::SecretBaseline],
+        more_is_better: true,
+        decimals: 0,
+        args: "hold --transport wss --tickets --connections 5000 --rate 1000 --for 1s --heartbeat 60s",
+        quick_args: "hold --transport wss --tickets --connections 500 --rate 500 --for 1s",
+        read: set_ups,
     },
     Case {
         name: "broadcast_deliveries_per_cpu_second",
         what: "broadcast deliveries of 128 B per CPU-second of the server",
-        servers: &[Kind::Quic, Kind::Quinn],
+        servers: &[Kind::Secret, Kind::SecretBaseline],
+        more_is_better: true,
+        decimals: 0,
+        args: "broadcast --transport wss --connections 1000 --connect-rate 1000 --publishes 400 --rate 40 --bytes 128",
+        quick_args: "broadcast --transport wss --connections 200 --publishes 20 --rate 10 --bytes 128",
+        read: deliveries,
+    },
+];
+
+const QUIC_CASES: &[Case] = &[
+    Case {
+        name: "idle_user_bytes_per_session",
+        what: "user-space bytes per idle session, its stream open",
+        servers: &[Kind::Secret, Kind::Quinn],
+        more_is_better: false,
+        decimals: 0,
+        args: "hold --transport quic --connections 10000 --rate 1500 --for 5s --heartbeat 60s",
+        quick_args: "hold --transport quic --connections 500 --rate 500 --for 1s",
+        read: user_bytes,
+    },
+    Case {
+        name: "set_ups_per_cpu_second",
+        what: "sessions set up per CPU-second of the server, full handshake and CONNECT",
+        servers: &[Kind::Secret, Kind::Quinn],
+        more_is_better: true,
+        decimals: 0,
+        args: "hold --transport quic --connections 5000 --rate 1000 --for 1s --heartbeat 60s",
+        quick_args: "hold --transport quic --connections 500 --rate 500 --for 1s",
+        read: set_ups,
+    },
+    Case {
+        name: "resumed_set_ups_per_cpu_second",
+        what: "the same, with tickets of earlier sessions",
+        servers: &[Kind::Secret, Kind::Quinn],
+        more_is_better: true,
+        decimals: 0,
+        args: "hold --transport quic --tickets --connections 5000 --rate 1000 --for 1s --heartbeat 60s",
+        quick_args: "hold --transport quic --tickets --connections 500 --rate 500 --for 1s",
+        read: set_ups,
+    },
+    Case {
+        name: "broadcast_deliveries_per_cpu_second",
+        what: "broadcast deliveries of 128 B per CPU-second of the server",
+        servers: &[Kind::Secret, Kind::Quinn],
         more_is_better: true,
         decimals: 0,
         args: "broadcast --transport quic --connections 1000 --connect-rate 1000 --publishes 200 --rate 20 --bytes 128",
         quick_args: "broadcast --transport quic --connections 200 --publishes 20 --rate 10 --bytes 128",
-        read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
+        read: deliveries,
     },
 ];
 
@@ -99,7 +161,7 @@ const CASES: &[Case] = &[
         decimals: 0,
         args: "idle --connections 10000 --for 5s",
         quick_args: "idle --connections 1000 --for 2s",
-        read: |report| report.pointer("/server/user_bytes_per_session")?.as_f64(),
+        read: user_bytes,
     },
     Case {
         name: "broadcast_deliveries_per_cpu_second",
@@ -109,7 +171,7 @@ const CASES: &[Case] = &[
         decimals: 0,
         args: "broadcast --mass --connections 1000 --publishes 1000 --rate 50 --bytes 128",
         quick_args: "broadcast --mass --connections 200 --publishes 50 --bytes 128",
-        read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
+        read: deliveries,
     },
     Case {
         name: "burst_deliveries_per_cpu_second",
@@ -119,7 +181,7 @@ const CASES: &[Case] = &[
         decimals: 0,
         args: "broadcast --mass --connections 1000 --publishes 2000 --rate 80 --burst 8 --bytes 128",
         quick_args: "broadcast --mass --connections 200 --publishes 80 --burst 8 --bytes 128",
-        read: |report| report.pointer("/server/deliveries_per_cpu_second")?.as_f64(),
+        read: deliveries,
     },
     Case {
         name: "durable_sends_per_second",
@@ -132,6 +194,18 @@ const CASES: &[Case] = &[
         read: |report| report.pointer("/sends/per_second")?.as_f64(),
     },
 ];
+
+fn user_bytes(report: &Value) -> Option<f64> {
+    report.pointer("/server/user_bytes_per_session")?.as_f64()
+}
+
+fn set_ups(report: &Value) -> Option<f64> {
+    report.pointer("/setup/per_server_cpu_second")?.as_f64()
+}
+
+fn deliveries(report: &Value) -> Option<f64> {
+    report.pointer("/server/deliveries_per_cpu_second")?.as_f64()
+}
 
 impl Case {
     /// What `roost-load` is called with, the address aside.

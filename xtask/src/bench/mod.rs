@@ -30,6 +30,8 @@ pub(crate) enum Part {
     Compare,
     /// Roost's QUIC against a plain quinn server: only if it is named.
     Quic,
+    /// Roost and the baseline server, both by WebSocket over TLS: only if it is named.
+    Tls,
     /// As many sessions as this machine holds: only if it is named.
     Million,
     /// Roost beside many other servers: only if it is named.
@@ -57,6 +59,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags)
     }
     if parts.contains(&Part::Quic) {
         compare::run(steps, &case::QUIC, quick)?;
+    }
+    if parts.contains(&Part::Tls) {
+        compare::run(steps, &case::TLS, quick)?;
     }
     if parts.contains(&Part::Million) {
         million::run(steps, &flags.million, quick)?;

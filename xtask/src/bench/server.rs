@@ -28,8 +28,10 @@ pub(crate) enum Kind {
     Echo,
     /// The same with TLS.
     SecretEcho,
-    /// The one of this house, by QUIC.
-    Quic,
+    /// The one of this house, by QUIC and by WebSocket over TLS.
+    Secret,
+    /// The baseline with TLS.
+    SecretBaseline,
     /// The one of benches/src/bin/quinn.rs.
     Quinn,
 }
@@ -38,8 +40,8 @@ impl Kind {
     /// As the results call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Roost | Self::Echo | Self::SecretEcho | Self::Quic => "roost",
-            Self::Baseline => "baseline",
+            Self::Roost | Self::Echo | Self::SecretEcho | Self::Secret => "roost",
+            Self::Baseline | Self::SecretBaseline => "baseline",
             Self::Quinn => "quinn",
         }
     }
@@ -48,12 +50,12 @@ impl Kind {
     fn launch(self, folder: &Path) -> Launch {
         let mut command = Command::new(program(self.name()));
         match self {
-            Self::Roost | Self::Quic => {
+            Self::Roost | Self::Secret => {
                 // One client sends the broadcasts, and 256 all of the durable sends: the limit of a person is off.
                 command.args(["serve", "--admin", "127.0.0.1:0", "--log", "warn"]);
                 command.args(["--sends-per-second", "0", "--frames-per-second", "0"]);
                 command.arg("--data").arg(folder.join("data"));
-                if self == Self::Quic {
+                if self == Self::Secret {
                     command.arg("--dev-tls");
                 }
             }
@@ -65,7 +67,7 @@ impl Kind {
                 }
             }
             Self::Baseline => {}
-            Self::Quinn => {
+            Self::Quinn | Self::SecretBaseline => {
                 command.arg("--cert-file").arg(folder.join("cert.pem"));
             }
         }
@@ -73,14 +75,18 @@ impl Kind {
             Self::Roost | Self::Echo | Self::SecretEcho => {
                 vec!["--token-key".into(), folder.join("data/secrets/token-key").into()]
             }
-            Self::Quic => {
+            Self::Secret => {
                 let (key, ca) = (folder.join("data/secrets/token-key"), folder.join("data/dev-tls/cert.pem"));
                 vec!["--token-key".into(), key.into(), "--ca".into(), ca.into()]
             }
             Self::Quinn => vec!["--ca".into(), folder.join("cert.pem").into()],
             Self::Baseline => vec!["--protocol".into(), "plain".into()],
+            Self::SecretBaseline => {
+                vec!["--protocol".into(), "plain".into(), "--ca".into(), folder.join("cert.pem").into()]
+            }
         };
-        let scheme = if matches!(self, Self::Quic | Self::Quinn) { "https" } else { "http" };
+        let secret = matches!(self, Self::Secret | Self::SecretBaseline | Self::Quinn);
+        let scheme = if secret { "https" } else { "http" };
         Launch { scheme, ..Launch::told(command, folder, load) }
     }
 }

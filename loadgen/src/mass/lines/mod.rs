@@ -1,18 +1,29 @@
 //! Connections of a thread's clients, whatever carries them.
 //!
 //! - `quic`: QUIC by `quinn_proto`, all of a thread's connections over a few sockets;
-//! - TCP is `roost_uring::fleet`.
+//! - `tls`: TLS over TCP;
+//! - TCP is `roost_uring::fleet`;
+//! - `trust`: whom clients believe.
 
 mod quic;
+mod tls;
+mod trust;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use roost_uring::fleet::{self, Close, Fleet};
+use roost_wire::limits;
+use rustls::pki_types::ServerName;
 
+use super::plan::Transport;
 use quic::QuicFleet;
-pub(crate) use quic::client_config;
+use tls::TlsFleet;
+pub(crate) use trust::Tickets;
 
 /// What happened to a connection.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,14 +42,44 @@ pub(super) enum Event<'a> {
 #[derive(Clone)]
 pub(crate) enum Carrier {
     Tcp,
+    Tls {
+        config: Arc<rustls::ClientConfig>,
+        /// In the server's certificate.
+        server_name: ServerName<'static>,
+    },
     Quic {
         config: quinn_proto::ClientConfig,
-        /// The name in the server's certificate.
+        /// In the server's certificate.
         server_name: String,
     },
 }
 
 impl Carrier {
+    /// Connections by `transport` to a server that `ca` (a PEM file) makes credible as `host`. As `client_config` says of
+    /// `tickets`.
+    ///
+    /// # Errors
+    /// In words for people: there is no certificate in the file, or `host` is no name.
+    pub(crate) fn by(
+        transport: Transport,
+        ca: impl FnOnce() -> anyhow::Result<std::path::PathBuf>,
+        host: &str,
+        tickets: Option<Arc<Tickets>>,
+    ) -> anyhow::Result<Self> {
+        let config = |alpn, ca: &Path| trust::client_config(ca, alpn, tickets);
+        Ok(match transport {
+            Transport::Ws => Self::Tcp,
+            Transport::Wss => Self::Tls {
+                config: Arc::new(config(b"http/1.1", &ca()?)?),
+                server_name: ServerName::try_from(host.to_owned()).context("no certificate can name the target")?,
+            },
+            Transport::Quic => Self::Quic {
+                config: quic::quic_config(config(limits::ALPN.as_bytes(), &ca()?)?)?,
+                server_name: host.to_owned(),
+            },
+        })
+    }
+
     /// Room for `count` connections.
     ///
     /// # Errors
@@ -46,6 +87,9 @@ impl Carrier {
     pub(super) fn lines(&self, count: u32) -> io::Result<Lines> {
         Ok(match self {
             Self::Tcp => Lines::Tcp(Box::new(Fleet::new(count)?)),
+            Self::Tls { config, server_name } => {
+                Lines::Tls(Box::new(TlsFleet::new(count, Arc::clone(config), server_name.clone())?))
+            }
             Self::Quic { config, server_name } => {
                 Lines::Quic(Box::new(QuicFleet::new(count, config.clone(), server_name.clone())?))
             }
@@ -56,6 +100,7 @@ impl Carrier {
 /// Connections, numbered from 0.
 pub(super) enum Lines {
     Tcp(Box<Fleet>),
+    Tls(Box<TlsFleet>),
     Quic(Box<QuicFleet>),
 }
 
@@ -64,6 +109,7 @@ impl Lines {
     pub(super) fn rings(&self) -> usize {
         match self {
             Self::Tcp(fleet) => fleet.rings(),
+            Self::Tls(fleet) => fleet.rings(),
             Self::Quic(_) => 0,
         }
     }
@@ -75,6 +121,7 @@ impl Lines {
     pub(super) fn connect(&mut self, at: u32, source: Option<SocketAddr>, target: SocketAddr) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.connect(at, source, target),
+            Self::Tls(fleet) => fleet.connect(at, source, target),
             Self::Quic(fleet) => fleet.connect(at, target),
         }
     }
@@ -86,6 +133,7 @@ impl Lines {
     pub(super) fn send(&mut self, at: u32, bytes: Box<[u8]>) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.send(at, bytes),
+            Self::Tls(fleet) => fleet.send(at, &bytes),
             Self::Quic(fleet) => {
                 fleet.send(at, &bytes);
                 Ok(())
@@ -100,6 +148,7 @@ impl Lines {
     pub(super) fn close(&mut self, at: u32, how: Close) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.close(at, how),
+            Self::Tls(fleet) => fleet.close(at, how),
             Self::Quic(fleet) => {
                 fleet.close(at, how);
                 Ok(())
@@ -110,7 +159,7 @@ impl Lines {
     /// The line goes on from another address. Not for TCP, whose connections cannot.
     pub(super) fn migrate(&mut self, at: u32) -> bool {
         match self {
-            Self::Tcp(_) => false,
+            Self::Tcp(_) | Self::Tls(_) => false,
             Self::Quic(fleet) => fleet.migrate(at),
         }
     }
@@ -122,6 +171,7 @@ impl Lines {
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.wait(timeout),
+            Self::Tls(fleet) => fleet.wait(timeout),
             Self::Quic(fleet) => fleet.wait(timeout),
         }
     }
@@ -133,6 +183,7 @@ impl Lines {
     pub(super) fn event(&mut self) -> io::Result<Option<(u32, Event<'_>)>> {
         let (at, event) = match self {
             Self::Quic(fleet) => return Ok(fleet.event()),
+            Self::Tls(fleet) => return fleet.event(),
             Self::Tcp(fleet) => match fleet.event()? {
                 None => return Ok(None),
                 Some(told) => told,
@@ -144,11 +195,14 @@ impl Lines {
                 fleet::Event::Connected => Event::Connected,
                 fleet::Event::Received(bytes) => Event::Received(bytes),
                 fleet::Event::Ended(0) => Event::Over("the server closed the connection".to_owned()),
-                fleet::Event::Refused(error) | fleet::Event::Ended(error) => {
-                    Event::Over(rustix::io::Errno::from_raw_os_error(error).to_string())
-                }
+                fleet::Event::Refused(error) | fleet::Event::Ended(error) => Event::Over(told(error)),
                 fleet::Event::Closed => Event::Closed,
             },
         )))
     }
+}
+
+/// What the system says of an error.
+fn told(error: i32) -> String {
+    rustix::io::Errno::from_raw_os_error(error).to_string()
 }

@@ -8,7 +8,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,12 +18,9 @@ use quinn_proto::{
     EndpointEvent, Event as Told, StreamEvent, StreamId, Transmit, TransportConfig, VarInt,
 };
 use quinn_udp::{EcnCodepoint, RecvMeta, UdpSocketState};
-use roost_client::Trust;
 use roost_edge_core::Wheel;
 use roost_uring::fleet::Close;
-use roost_wire::limits;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustls::client::Resumption;
 
 use super::Event;
 
@@ -77,20 +73,11 @@ pub(crate) struct QuicFleet {
     received: Vec<u8>,
 }
 
-/// What every client connects with: the certificates of `ca` and no others are believed.
+/// What every client connects with.
 ///
 /// # Errors
-/// In words for people: the file cannot be read, or holds no certificate.
-pub(crate) fn client_config(ca: &Path) -> anyhow::Result<ClientConfig> {
-    let roots = Trust::File(ca.to_owned()).roots()?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    // Clients stand for people who do not know each other: none comes back with another's ticket.
-    tls.resumption = Resumption::disabled();
-    tls.alpn_protocols = vec![limits::ALPN.as_bytes().to_vec()];
+/// TLS does not work here.
+pub(super) fn quic_config(tls: rustls::ClientConfig) -> anyhow::Result<ClientConfig> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     let mut transport = TransportConfig::default();
     // Many of them are in one process: nothing is kept that a session does not need. Without datagrams all comes on the stream.

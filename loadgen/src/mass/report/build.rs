@@ -27,6 +27,7 @@ const RATE_SHARE_WELL: f64 = 0.95;
 pub(crate) fn report(
     plan: &Plan,
     outcome: &Outcome,
+    tickets_used: Option<u64>,
     server: ServerFacts,
     threads: u32,
     environment: Environment,
@@ -52,7 +53,7 @@ pub(crate) fn report(
             migrated: counts.migrated,
             ends: total.ends.clone(),
         },
-        setup: setup(plan, outcome),
+        setup: Setup { tickets_used, ..setup(plan, outcome) },
         connect_us: Quantiles::of(&ramp.setup),
         hold: outcome.stage(What::Hold).map(hold),
         heartbeats: Heartbeats {
@@ -111,6 +112,7 @@ fn setup(plan: &Plan, outcome: &Outcome) -> Setup {
             attempts_failed: 0,
             turned_away: 0,
             told_when: 0,
+            tickets_used: None,
             server_cpu_us: None,
             per_server_cpu_second: None,
             generator_cpu_us: None,
@@ -126,6 +128,7 @@ fn setup(plan: &Plan, outcome: &Outcome) -> Setup {
         attempts_failed: counts.attempts_failed,
         turned_away: counts.turned_away,
         told_when: counts.told_when,
+        tickets_used: None,
         server_cpu_us: cpu_us,
         per_server_cpu_second: cpu_us.filter(|us| *us > 0.0).map(|us| (1e6 / us).round()),
         generator_cpu_us: per(own_us, counts.entered),

@@ -91,6 +91,8 @@ pub(crate) struct Setup {
     /// Of these, answered with a status other than 101; and of these, told when to come back.
     pub(crate) turned_away: u64,
     pub(crate) told_when: u64,
+    /// Handshakes of the whole run that were begun with a ticket. `None`: all were to be whole ones.
+    pub(crate) tickets_used: Option<u64>,
     pub(crate) server_cpu_us: Option<f64>,
     pub(crate) per_server_cpu_second: Option<f64>,
     pub(crate) generator_cpu_us: Option<f64>,

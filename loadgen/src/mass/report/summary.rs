@@ -25,13 +25,17 @@ pub(crate) fn summary(report: &Report, out: &Path) -> String {
     line(
         "set-up",
         format!(
-            "{:.0} a second (wanted {:.0}), {} per server CPU-second; {}",
+            "{:.0} a second by {} (wanted {:.0}), {} per server CPU-second; {}",
             setup.per_second,
+            report.scenario.transport.words(),
             setup.per_second_wanted,
             number(setup.per_server_cpu_second),
             quantiles(&report.connect_us)
         ),
     );
+    if let Some(used) = setup.tickets_used {
+        line("tickets", format!("{used} handshakes were begun with one"));
+    }
     let server = &report.server;
     line(
         "memory",
