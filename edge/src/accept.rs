@@ -20,6 +20,7 @@ use crate::address::Gate;
 use crate::driver::poll::{Conn, Hatch, PollWaker};
 use crate::inbox::Inbox;
 use crate::metrics::{AcceptMetrics, LoopMetrics};
+use crate::tls::NO_ROOM;
 
 /// Connections the kernel keeps for us until we accept them. It takes less where `net.core.somaxconn` is lower.
 const BACKLOG: i32 = 8192;
@@ -39,6 +40,7 @@ const WAKE: Token = Token(1);
 /// What others know of whoever accepts.
 pub(crate) struct Control {
     stopped: AtomicBool,
+    only_tls: AtomicBool,
     wakers: Vec<Arc<dyn Wake>>,
     pub(crate) metrics: AcceptMetrics,
 }
@@ -46,7 +48,18 @@ pub(crate) struct Control {
 impl Control {
     /// Of those whom `wakers` wake.
     pub(crate) fn new(wakers: Vec<Arc<dyn Wake>>) -> Self {
-        Self { stopped: AtomicBool::new(false), wakers, metrics: AcceptMetrics::default() }
+        let (stopped, only_tls) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { stopped, only_tls, wakers, metrics: AcceptMetrics::default() }
+    }
+
+    /// Nobody who connects speaks anything but TLS.
+    pub(crate) fn speak_only_tls(&self) {
+        self.only_tls.store(true, Ordering::Relaxed);
+    }
+
+    /// What somebody is told whom no shard takes: `status`, and `why` for people; by TLS, which has not begun, an alert.
+    pub(crate) fn refusal(&self, status: u16, why: &str) -> Vec<u8> {
+        if self.only_tls.load(Ordering::Relaxed) { NO_ROOM.to_vec() } else { handshake::refusal(status, why).to_vec() }
     }
 
     /// Ends accepting: the listener is closed.
@@ -192,7 +205,7 @@ impl Acceptor {
         let metrics = &self.control.metrics;
         let Some(permit) = self.gate.admit(peer.ip()) else {
             metrics.refused_address.fetch_add(1, Ordering::Relaxed);
-            return turn_away(conn, 429, "too many connections from this address");
+            return turn_away(conn, &self.control.refusal(429, "too many connections from this address"));
         };
         let given = if cfg!(target_os = "linux") { Ok(()) } else { conn.set_nodelay(true) };
         if given.and_then(|()| shards.give(Conn::new(conn.into(), permit), peer)).is_err() {
@@ -211,7 +224,7 @@ impl Acceptor {
             && let Ok((conn, _)) = self.listener.accept()
         {
             self.control.metrics.refused.fetch_add(1, Ordering::Relaxed);
-            turn_away(conn, 503, "Service Unavailable");
+            turn_away(conn, &self.control.refusal(503, "Service Unavailable"));
         }
         self.reserve = reserve();
         now + PAUSE
@@ -220,9 +233,9 @@ impl Acceptor {
 
 /// Answers and closes. Best effort: the socket is fresh, so a short answer fits or the peer is gone. Closing it with its
 /// request unread would reset it, so that is read first.
-fn turn_away(mut conn: mio::net::TcpStream, status: u16, why: &str) {
+fn turn_away(mut conn: mio::net::TcpStream, refusal: &[u8]) {
     let _ = conn.read(&mut [0; 2048]);
-    let _ = conn.write(&handshake::refusal(status, why));
+    let _ = conn.write(refusal);
     let _ = conn.shutdown(Shutdown::Write);
 }
 

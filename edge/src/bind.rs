@@ -154,6 +154,9 @@ impl Bound {
     /// Lets it speak TLS.
     #[must_use]
     pub fn with_tls(self, tls: TlsSetup) -> Self {
+        if !tls.takes_plaintext() {
+            self.handle.inner.accept.speak_only_tls();
+        }
         Self { tls: Some(tls), ..self }
     }
 

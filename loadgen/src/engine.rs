@@ -13,6 +13,8 @@ use crate::driver::{Command, Credentials, Done, Note, Shared, Target, Threads, T
 use crate::host::process::Reading;
 use crate::interrupt::Interrupt;
 use crate::ledger::{self, Judgement};
+#[cfg(target_os = "linux")]
+use crate::lines::Carrier;
 use crate::plan::{Kind, Plan};
 use crate::progress::{Progress, Standing};
 use crate::recorder::Recorder;
@@ -34,6 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Job {
     pub scenario: Scenario,
     pub target: Target,
+    /// What carries the connections.
+    #[cfg(target_os = "linux")]
+    pub carrier: Carrier,
     pub credentials: Credentials,
     pub threads: u32,
     /// The server's process, if it is on this host and known.
@@ -112,11 +117,22 @@ struct Run<'a> {
 
 /// Runs a job.
 pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
-    let Job { scenario, target, credentials, threads, server_pid, on_load } = job;
-    TcpStream::connect_timeout(&target.address, PROBE_WITHIN)
-        .map_err(|error| RunError::Unreachable(format!("cannot connect to {}: {error}", target.host)))?;
+    let Job { scenario, target, credentials, threads, server_pid, on_load, .. } = job;
+    if !scenario.transport.is_quic() {
+        TcpStream::connect_timeout(&target.address, PROBE_WITHIN)
+            .map_err(|error| RunError::Unreachable(format!("cannot connect to {}: {error}", target.host)))?;
+    }
     let plan = Plan::draw(&scenario);
-    let shared = Arc::new(Shared { scenario, plan, clock: Clock::start(), target, credentials, threads });
+    let shared = Arc::new(Shared {
+        scenario,
+        plan,
+        clock: Clock::start(),
+        target,
+        #[cfg(target_os = "linux")]
+        carrier: job.carrier,
+        credentials,
+        threads,
+    });
     let before = Reading::take(server_pid);
     let mut run = Run {
         threads: Threads::start(&shared)?,

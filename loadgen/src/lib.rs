@@ -21,12 +21,16 @@ mod hostile;
 mod interrupt;
 mod ledger;
 #[cfg(target_os = "linux")]
+mod lines;
+#[cfg(target_os = "linux")]
 mod mass;
 pub mod pacer;
 pub mod plan;
 mod progress;
 pub mod recorder;
 pub mod report;
+#[cfg(target_os = "linux")]
+mod round;
 pub mod scenario;
 mod server;
 pub mod threshold;

@@ -57,6 +57,8 @@ counts! {
     connect_failures;
     /// Sessions that ended by themselves.
     dropped;
+    /// Times that a session went on from another address.
+    migrated;
 }
 
 /// Histograms in microseconds, with counts and errors.

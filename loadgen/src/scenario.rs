@@ -13,6 +13,10 @@ pub struct Scenario {
     pub name: String,
     /// What the server speaks.
     pub protocol: Protocol,
+    /// What carries the connections.
+    pub transport: Transport,
+    /// Share of the clients that go on from another address each second, 0 to 1.
+    pub migrating: f64,
     /// Sessions to hold.
     pub clients: u32,
     /// Connections begun per second.
@@ -33,6 +37,50 @@ pub struct Scenario {
     pub thresholds: Vec<Threshold>,
     /// Where randomness begins: the same seed gives the same plan and the same intended times.
     pub seed: u64,
+}
+
+/// What carries a run's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// WebSocket over TCP.
+    #[default]
+    Ws,
+    /// WebSocket over TLS.
+    #[cfg(target_os = "linux")]
+    Wss,
+    /// QUIC, with TLS as always.
+    #[cfg(target_os = "linux")]
+    Quic,
+}
+
+impl Transport {
+    /// Whether it encrypts.
+    pub(crate) const fn has_tls(self) -> bool {
+        !matches!(self, Self::Ws)
+    }
+
+    /// Whether connections share sockets, and can change their address.
+    pub(crate) const fn is_quic(self) -> bool {
+        match self {
+            Self::Ws => false,
+            #[cfg(target_os = "linux")]
+            Self::Wss => false,
+            #[cfg(target_os = "linux")]
+            Self::Quic => true,
+        }
+    }
+
+    /// For people.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Ws => "WebSocket",
+            #[cfg(target_os = "linux")]
+            Self::Wss => "WebSocket over TLS",
+            #[cfg(target_os = "linux")]
+            Self::Quic => "QUIC",
+        }
+    }
 }
 
 /// What a server speaks.
@@ -209,6 +257,8 @@ impl Scenario {
         Self {
             name: "idle".into(),
             protocol: Protocol::Roost,
+            transport: Transport::Ws,
+            migrating: 0.0,
             clients: connections,
             connects_per_second: 4000,
             population: Population::nobody(),

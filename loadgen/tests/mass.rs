@@ -118,9 +118,9 @@ fn sessions_by_tls_are_held_told_and_come_back_with_tickets() {
     assert_eq!(report["scenario"]["transport"], "wss");
     assert_eq!((number(report, "/sessions/held"), number(report, "/storm/returned")), (400, 400));
     assert_eq!((number(report, "/deliveries/pushed"), number(report, "/deliveries/missing")), (1600, 0));
-    // Of 800 handshakes the first ones have none yet.
+    // Of 800 handshakes the first ones have none yet; who comes back has one.
     let tickets = report["setup"]["tickets_used"].as_u64().unwrap();
-    assert!((600..800).contains(&tickets), "{tickets}");
+    assert!((400..800).contains(&tickets), "{tickets}");
 }
 
 #[test]

@@ -34,6 +34,26 @@ fn number(report: &Value, pointer: &str) -> u64 {
     report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} in {report:#}"))
 }
 
+/// Linux has the clients for it.
+#[cfg(target_os = "linux")]
+#[test]
+fn quick_by_quic_loses_nothing_while_everybody_moves_each_second() {
+    let by_quic =
+        ["quick", "--transport", "quic", "--migrating", "1", "--clients", "50", "--rate", "100", "--for", "3s"];
+    let run = run(&by_quic);
+    assert!([0, 5].contains(&run.code), "{}", run.output);
+    let report = run.report();
+    assert_eq!(report["scenario"]["transport"], "quic");
+    assert_eq!((number(report, "/sessions/held"), number(report, "/sessions/dropped")), (50, 0));
+    assert!(number(report, "/sessions/migrated") >= 100, "{report:#}");
+    assert_eq!(number(report, "/logs/entries_read"), number(report, "/sends/acknowledged"));
+    let arrived = number(report, "/deliveries/pushed") + number(report, "/caught_up");
+    assert_eq!(arrived, number(report, "/deliveries/expected"));
+    for name in ["/lost", "/duplicated", "/reordered", "/garbled", "/unverified", "/sends/unanswered"] {
+        assert_eq!(number(report, name), 0, "{name}");
+    }
+}
+
 #[test]
 fn quick_measures_a_server_of_its_own_and_nothing_is_lost() {
     let run = run(&["quick", "--clients", "50", "--rate", "100", "--for", "2s", "--threads", "2"]);

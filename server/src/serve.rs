@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context;
-use roost_edge::driver::quic::{QuicConfig, SECRET_BYTES};
+use roost_edge::driver::quic::{QuicConfig, SECRET_BYTES, WEBTRANSPORT_ALPN};
 use roost_edge::{Bound, Edge, Running};
 use roost_router::auth::Keys;
 use roost_router::{Router, SystemEnv};
@@ -99,8 +99,9 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
         runtime: tokio::runtime::Handle::current(),
         service: http::service(Api { router: Arc::clone(&router), guests }),
     };
-    if let Some(tls) = &tls {
-        Arc::clone(tls).watch()?;
+    match &tls {
+        Some(tls) => Arc::clone(tls).watch()?,
+        None => crate::tls::outlive_hangups()?,
     }
     let edge = bound.start(Arc::new(link), Arc::new(pages))?;
     phase.ready();
@@ -121,6 +122,7 @@ fn quic(
         QuicListen::At(addr) => addr,
     };
     let Some(tls) = tls else { return Ok(None) };
-    let tls = tls.identity.server_config(&[limits::ALPN.as_bytes()]).context("QUIC does not work here")?;
+    let tls =
+        tls.identity.server_config(&[limits::ALPN.as_bytes(), WEBTRANSPORT_ALPN]).context("QUIC does not work here")?;
     Ok(Some(QuicConfig::new(listen, Arc::new(tls), secret()?)))
 }

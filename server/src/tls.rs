@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use roost_edge::tls::{Identity, IdentityError, Reload, TlsSetup};
+use sha2::{Digest, Sha256};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -25,6 +26,8 @@ const ALPN: &[&[u8]] = &[b"http/1.1"];
 /// The certificate in use, and what became of changes.
 pub(crate) struct Tls {
     pub identity: Arc<Identity>,
+    /// It is self-made.
+    dev: bool,
     taken: AtomicU64,
     failed: AtomicU64,
 }
@@ -40,7 +43,8 @@ impl Tls {
             _ if config.dev_tls => Identity::dev(&dev_dir(&config.data), unix_s())?,
             _ => return Ok(None),
         };
-        Ok(Some(Arc::new(Self { identity, taken: AtomicU64::new(0), failed: AtomicU64::new(0) })))
+        let dev = config.tls_cert.is_none();
+        Ok(Some(Arc::new(Self { identity, dev, taken: AtomicU64::new(0), failed: AtomicU64::new(0) })))
     }
 
     /// How the public port speaks TLS.
@@ -111,10 +115,28 @@ impl Tls {
         self.identity.not_after() - unix_s()
     }
 
+    /// SHA-256 of the certificate, in hexadecimal digits, where it is self-made: a page takes it for WebTransport by that alone.
+    pub(crate) fn dev_sha256(&self) -> Option<String> {
+        let cert = self.identity.chain().into_iter().next().filter(|_| self.dev)?;
+        Some(Sha256::digest(&cert).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     /// Changes taken, and changes that could not be used.
     pub(crate) fn reloads(&self) -> (u64, u64) {
         (self.taken.load(Relaxed), self.failed.load(Relaxed))
     }
+}
+
+/// A node without TLS has nothing to read anew on SIGHUP. It goes on all the same: that signal means one thing, whatever
+/// the settings.
+pub(crate) fn outlive_hangups() -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for signals")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP: there is no certificate to read anew; settings are read at the start alone");
+        }
+    });
+    Ok(())
 }
 
 /// The directory of the self-made certificate.

@@ -6,6 +6,11 @@ import pytest
 from conftest import connected, opened, run
 
 
+def test_a_hangup_ends_no_server(server):
+    server.process.send_signal(signal.SIGHUP)
+    assert server.stop() == 0
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_f18_what_was_acknowledged_is_there_after_a_restart(server, how):
     ada, bob = server.guest("Ada"), server.guest("Bob")

@@ -32,7 +32,7 @@ use crate::driver::table::{Row, Table};
 /// The first byte of a record of a handshake.
 const HANDSHAKE: u8 = 22;
 /// What a TLS client is told that there is no room for: the fatal alert `internal_error` (RFC 8446 §6.2).
-const NO_ROOM: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
+pub(crate) const NO_ROOM: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// What a plain client is told.
 const SPEAK_TLS: &str = "this port speaks TLS: use https:// or wss://";
 /// How often a flush looks at what came of it.
@@ -55,6 +55,11 @@ impl TlsSetup {
         config.enable_secret_extraction = true;
         config.key_log = Arc::new(Catcher);
         Self { config: Arc::new(config), plaintext }
+    }
+
+    /// Whether plain HTTP is served on the same port.
+    pub(crate) const fn takes_plaintext(&self) -> bool {
+        self.plaintext
     }
 }
 

@@ -21,6 +21,7 @@ pub mod testkit;
 mod tests;
 mod validity;
 
+pub(crate) use driver::NO_ROOM;
 pub use driver::{TlsDriver, TlsSetup};
 pub use identity::{Identity, IdentityError, Reload};
 pub use metrics::{TlsMetrics, TlsSnapshot};

@@ -135,6 +135,19 @@ fn plain_http_to_a_port_of_tls_hears_so_and_is_counted() {
 }
 
 #[test]
+fn who_is_turned_away_at_the_door_is_told_in_words_of_tls_where_there_is_nothing_else() {
+    let limited = || EdgeConfig { connections_per_address_max: 1, addresses_exempt: Vec::new(), ..config() };
+    for (plaintext, said) in [(false, &[21, 3, 3, 0, 2, 2, 80][..]), (true, b"HTTP/1.1 429 ")] {
+        let secure = Secure::new(limited(), plaintext);
+        let _first = secure.plain();
+        secure.until("the first is in", |metrics| metrics.connections_open() == 1);
+        let answer = everything(&mut secure.plain());
+        assert!(answer.starts_with(said), "{answer:?}");
+        secure.until("counted", |metrics| metrics.accept_refused_address == 1);
+    }
+}
+
+#[test]
 fn tls_to_a_port_without_it_is_refused_at_once() {
     let secure = Secure::new(config(), false);
     let server = serve(config());

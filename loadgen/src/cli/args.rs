@@ -9,7 +9,7 @@ use roost_client::url::Url;
 use crate::client::body::BODY_BYTES_MIN;
 use crate::hostile::kinds::Kind;
 use crate::hostile::windows::Schedule;
-use crate::scenario::{Arrivals, Dialect, GroupSize, Load, Protocol, Scenario, Shares};
+use crate::scenario::{Arrivals, Dialect, GroupSize, Load, Protocol, Scenario, Shares, Transport};
 use crate::threshold::Threshold;
 
 #[derive(Debug, Parser)]
@@ -25,7 +25,8 @@ use crate::threshold::Threshold;
         roost-load idle --connections 10000                     memory per session\n  \
         roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n  \
         roost-load hold --connections 15000 --for 2m            set-up rate, memory and CPU of idle sessions\n  \
-        roost-load hold --transport quic --migrating 0.05       by QUIC, and 5 % change their address each second\n  \
+        roost-load quick --transport quic --migrating 0.1       by QUIC, and 10 % change their address each second\n  \
+        roost-load hold --transport wss --tickets                by WebSocket over TLS, handshakes resumed\n  \
         roost-load storm --connections 15000                    all drop at once and come back\n  \
         roost-load echo --connections 1000                      echoes per CPU-second\n  \
         roost-load hostile                                      sixteen kinds of attack beside a good load\n\n\
@@ -186,6 +187,20 @@ pub(super) struct Common {
     pub(super) quiet: bool,
 }
 
+/// What carries the connections.
+#[derive(Debug, Args)]
+pub(super) struct Carrying {
+    /// What carries the connections
+    #[arg(long, value_name = "WAY", default_value = "ws")]
+    pub(super) transport: Transport,
+    /// PEM file with the certificate of a target that is met by TLS or QUIC
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(super) ca: Option<PathBuf>,
+    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    pub(super) migrating: f64,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Quick {
     /// Sessions
@@ -209,6 +224,8 @@ pub(super) struct Quick {
     /// How intended times are spread
     #[arg(long, value_name = "HOW", default_value = "poisson")]
     arrivals: Arrivals,
+    #[command(flatten)]
+    carrying: Carrying,
     #[command(flatten)]
     common: Common,
 }
@@ -267,9 +284,8 @@ pub(super) struct Broadcast {
     #[cfg(target_os = "linux")]
     #[arg(long)]
     pub(super) mass: bool,
-    #[cfg(target_os = "linux")]
     #[command(flatten)]
-    pub(super) carrying: super::mass::Carrying,
+    pub(super) carrying: Carrying,
     #[command(flatten)]
     pub(super) common: Common,
 }
@@ -289,8 +305,9 @@ impl Command {
 }
 
 impl Command {
-    /// The scenario that the flags mean, and what is the same for all of them.
-    pub(super) fn scenario(self) -> (Scenario, Common) {
+    /// The scenario that the flags mean, the certificate that is believed, and what is the same for all of them.
+    pub(super) fn scenario(self) -> (Scenario, Option<PathBuf>, Common) {
+        let mut ca = None;
         let (mut scenario, common) = match self {
             Self::Quick(quick) => {
                 let mut scenario = Scenario::quick(quick.clients, quick.rate, quick.hold);
@@ -304,6 +321,8 @@ impl Command {
                     shares,
                     hold: quick.hold,
                 };
+                (scenario.transport, scenario.migrating) = (quick.carrying.transport, quick.carrying.migrating);
+                ca = quick.carrying.ca;
                 (scenario, quick.common)
             }
             Self::Sends(sends) => {
@@ -338,7 +357,7 @@ impl Command {
         scenario.grace = common.grace;
         scenario.connects_per_second = common.connect_rate;
         scenario.thresholds.extend(common.threshold.iter().cloned());
-        (scenario, common)
+        (scenario, ca, common)
     }
 }
 

@@ -6,33 +6,16 @@ use std::time::Duration;
 use clap::Args;
 use roost_uring::fleet::Fleet;
 
-use super::args::{Broadcast, Common, body, rate, share, span};
+use super::args::{Broadcast, Carrying, Common, body, rate, span};
 use crate::mass::CLIENT_BYTES_MAX;
-use crate::mass::plan::{self, Drop, Plan, Transport};
-use crate::scenario::Dialect;
+use crate::mass::plan::{self, Drop, Plan};
+use crate::scenario::{Dialect, Transport};
 use crate::threshold::Threshold;
 
 /// Connections above which `broadcast` takes these clients.
 const BROADCAST_MASS_ABOVE: u32 = 5_000;
 /// Clients of which the memory of one can be told.
 const BYTES_TOLD_FROM: u32 = 50_000;
-
-/// What carries the connections of these clients.
-#[derive(Debug, Args)]
-pub(super) struct Carrying {
-    /// What carries the connections; all but ws make them clients of `hold`
-    #[arg(long, value_name = "WAY", default_value = "ws")]
-    pub(super) transport: Transport,
-    /// PEM file with the certificate of a target that is met by TLS or QUIC
-    #[arg(long, value_name = "FILE", requires = "target")]
-    ca: Option<PathBuf>,
-    /// Clients come with tickets that the server gave to earlier ones: resumed handshakes
-    #[arg(long)]
-    tickets: bool,
-    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    migrating: f64,
-}
 
 /// What these scenarios have in common.
 #[derive(Debug, Args)]
@@ -51,6 +34,9 @@ pub(super) struct Mass {
     protocol: Dialect,
     #[command(flatten)]
     carrying: Carrying,
+    /// Clients come with tickets that the server gave to earlier ones: resumed handshakes
+    #[arg(long)]
+    tickets: bool,
     /// Upgrade, and no more: a server of our own is met at /echo
     #[arg(long)]
     no_connect: bool,
@@ -175,12 +161,15 @@ impl Broadcast {
     }
 
     pub(super) fn planned_mass(self) -> Planned {
-        let Self { connections, publishes, rate, burst, bytes, protocol, mass: _, carrying, common } = self;
+        let Self { connections, publishes, rate: publish_rate, burst, bytes, protocol, mass: _, carrying, common } =
+            self;
         let heartbeat = Duration::from_secs(60);
-        let mass = Mass { connections, rate: None, heartbeat, protocol, carrying, no_connect: false, common };
+        let (rate, tickets, no_connect) = (None, false, false);
+        let mass = Mass { connections, rate, heartbeat, protocol, carrying, tickets, no_connect, common };
         let mut planned = mass.planned("broadcast");
         let plan = &mut planned.plan;
-        plan.broadcast = Some(plan::Broadcast { publishes, publishes_per_second: rate, burst, body_bytes: bytes });
+        let (publishes_per_second, body_bytes) = (publish_rate, bytes);
+        plan.broadcast = Some(plan::Broadcast { publishes, publishes_per_second, burst, body_bytes });
         plan.thresholds.extend(Threshold::all(&["deliveries.missing==0"]));
         planned.finished()
     }
@@ -197,8 +186,8 @@ impl Plan {
 
 impl Mass {
     fn planned(self, name: &'static str) -> Planned {
-        let Self { connections, rate, heartbeat, protocol, carrying, no_connect, common } = self;
-        let Carrying { transport, ca, tickets, migrating } = carrying;
+        let Self { connections, rate, heartbeat, protocol, carrying, tickets, no_connect, common } = self;
+        let Carrying { transport, ca, migrating } = carrying;
         let protocol = if no_connect { Dialect::Plain } else { protocol };
         let mut thresholds =
             Threshold::all(&["sessions.failed==0", "sessions.lost==0", "heartbeats.unanswered==0", "errors==0"]);

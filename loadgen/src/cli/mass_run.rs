@@ -1,18 +1,18 @@
 //! Runs a plan of many clients: finds or starts the server, and writes the report.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use roost_uring::fleet::Fleet;
 
 use super::mass::Planned;
-use super::run::{Failed, key_of, own_facts, refuse, run_number, target};
+use super::run::{Failed, carrier, key_of, own_facts, refuse, run_number, target};
 use crate::engine::RunError;
 use crate::host::{self, Environment};
 use crate::interrupt::Interrupt;
-use crate::mass::lines::{Carrier, Tickets};
-use crate::mass::plan::Transport;
+use crate::lines::Tickets;
 use crate::mass::report;
 use crate::mass::run::{self as mass, Job};
 use crate::progress::Progress;
@@ -24,13 +24,12 @@ const ECHO_PATH: &str = "/echo";
 
 /// Runs it and returns the exit code.
 pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
-    let Planned { plan, common, .. } = planned;
+    let Planned { plan, common, ca } = planned;
     check(planned)?;
     // Tables of rings are as large as the soft limit.
     host::raise_descriptors();
-    let (by_quic, by_tls) = (plan.transport == Transport::Quic, plan.transport != Transport::Ws);
     if let Err(error) = Fleet::new(1)
-        && !by_quic
+        && !plan.transport.is_quic()
     {
         return Err(refuse(why_not(&error)));
     }
@@ -43,20 +42,15 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
             let heartbeat = format!("{}ms", plan.heartbeat.as_millis());
             let usual = [NO_LIMITS, &["--heartbeat", &heartbeat]].concat();
             let echo = (plan.protocol == Dialect::Plain).then_some("--bench-paths");
-            let tls = by_tls.then_some("--dev-tls");
+            let tls = plan.transport.has_tls().then_some("--dev-tls");
             let given: Vec<&str> = echo.into_iter().chain(tls).chain(common.settings()).collect();
             Some(OwnServer::start(&common.out, &usual, &given)?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
-    let mut target = target(common, server.as_ref())?;
-    if let Some(quic) = server.as_ref().and_then(|server| server.quic).filter(|_| by_quic) {
-        target.address = quic;
-    }
-    let tickets = plan.tickets.then(Tickets::new);
-    let host = common.target.as_ref().map_or("localhost", |target| target.host());
-    let ca = || server.as_ref().map(OwnServer::certificate).or_else(|| planned.ca.clone()).context("--ca is needed");
-    let carrier = Carrier::by(plan.transport, ca, host, tickets.clone())?;
+    let mut target = target(plan.transport, common, server.as_ref())?;
+    let tickets = plan.tickets.then(|| Arc::new(Tickets::default()));
+    let carrier = carrier(plan.transport, ca.clone(), tickets.clone(), common, server.as_ref())?;
     if server.is_some() && plan.protocol == Dialect::Plain {
         target.path = ECHO_PATH.into();
     }
@@ -93,22 +87,12 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
 /// Refuses what cannot work, before anything is started.
 fn check(planned: &Planned) -> Result<(), Failed> {
     let Planned { plan, common, ca } = planned;
-    let (by_quic, by_tls) = (plan.transport == Transport::Quic, plan.transport != Transport::Ws);
-    if by_quic && (plan.protocol != Dialect::Roost || plan.echo.is_some()) {
+    super::run::check_carrying(plan.transport, plan.migrating, ca.as_deref(), common)?;
+    if plan.transport.is_quic() && (plan.protocol != Dialect::Roost || plan.echo.is_some()) {
         return Err(refuse("by QUIC there is nothing but roost: leave out --protocol, or --transport".into()));
     }
-    if plan.migrating > 0.0 && !by_quic {
-        return Err(refuse("--migrating: only QUIC goes on from another address: give --transport quic".into()));
-    }
-    if plan.tickets && !by_tls {
+    if plan.tickets && !plan.transport.has_tls() {
         return Err(refuse("--tickets: there are none without TLS: give --transport wss or quic".into()));
-    }
-    match &common.target {
-        Some(target) if by_tls && (!target.is_tls() || ca.is_none()) => {
-            return Err(refuse("wss and quic have TLS: give an https:// target, and its certificate with --ca".into()));
-        }
-        Some(target) if !by_tls => super::run::check_plain(target)?,
-        _ => {}
     }
     if plan.protocol != Dialect::Roost && common.token_key.is_some() {
         return Err(refuse("only roost knows these tokens: leave out --token-key".into()));

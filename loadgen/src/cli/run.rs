@@ -1,7 +1,7 @@
 //! Runs a scenario: finds or starts the server, and writes the report.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,9 +20,11 @@ use crate::host::{self, Environment};
 use crate::hostile;
 use crate::hostile::conduct::Conductor;
 use crate::interrupt::Interrupt;
+#[cfg(target_os = "linux")]
+use crate::lines::{Carrier, Tickets};
 use crate::progress::Progress;
 use crate::report::build::{self, ServerFacts};
-use crate::scenario::{Protocol, Scenario};
+use crate::scenario::{Protocol, Scenario, Transport};
 use crate::server::{DEFENDED, NO_LIMITS, OwnServer};
 
 /// Descriptors this process needs beside one for each client.
@@ -55,8 +57,8 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         Command::Hostile(hostile) => Some((hostile.plan(), hostile.ratio_max, hostile.rate())),
         _ => None,
     };
-    let (scenario, common) = command.scenario();
-    check(&scenario, &common)?;
+    let (scenario, ca, common) = command.scenario();
+    check(&scenario, ca.as_deref(), &common)?;
     let interrupt = Interrupt::listen().context("cannot listen for signals")?;
     let mut progress = Progress::new(common.quiet);
     let mut server = match &common.target {
@@ -64,11 +66,14 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         None => {
             progress.phase("starting a server");
             let usual = if attacks.is_some() { DEFENDED } else { NO_LIMITS };
-            Some(OwnServer::start(&common.out, usual, &common.settings().collect::<Vec<_>>())?)
+            let tls = scenario.transport.has_tls().then_some("--dev-tls");
+            Some(OwnServer::start(&common.out, usual, &tls.into_iter().chain(common.settings()).collect::<Vec<_>>())?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
-    let target = target(&common, server.as_ref())?;
+    let target = target(scenario.transport, &common, server.as_ref())?;
+    #[cfg(target_os = "linux")]
+    let carrier = carrier(scenario.transport, ca, None, &common, server.as_ref())?;
     let admin = admin_of(&common, server.as_ref());
     let facts = own_facts(&common, server.as_ref(), &target);
     let key = server.as_ref().map(OwnServer::token_key).or_else(|| common.token_key.clone());
@@ -86,6 +91,8 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     let job = Job {
         scenario: scenario.clone(),
         target,
+        #[cfg(target_os = "linux")]
+        carrier,
         credentials: credentials(key.as_deref())?,
         threads,
         server_pid: facts.pid,
@@ -148,19 +155,21 @@ fn attacker_token(key: Option<&Path>) -> Result<String, Failed> {
 }
 
 /// Refuses what cannot work, before anything is started.
-fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
+fn check(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<(), Failed> {
     let refuse = |why: String| Err(refuse(why));
+    check_carrying(scenario.transport, scenario.migrating, ca, common)?;
+    if scenario.transport.has_tls() && !scenario.transport.is_quic() {
+        return refuse("these clients have no TLS but that of QUIC: give --transport quic, or take `hold`".into());
+    }
     if scenario.protocol == Protocol::Plain && common.target.is_none() {
         return refuse("--protocol plain needs a --target: the server started here speaks roost".into());
     }
     if scenario.protocol == Protocol::Plain && common.token_key.is_some() {
         return refuse("--protocol plain knows no tokens: leave out --token-key".into());
     }
-    if let Some(target) = &common.target {
-        check_plain(target)?;
-    }
     check_pid(common)?;
-    let needed = u64::from(scenario.clients) + DESCRIPTORS_SPARE;
+    let sockets = if scenario.transport.is_quic() { 0 } else { u64::from(scenario.clients) };
+    let needed = sockets + DESCRIPTORS_SPARE;
     if let Some(max) = host::raise_descriptors().filter(|max| *max < needed) {
         return refuse(format!(
             "{} connections need {needed} descriptors, and this process may open {max}: raise the limit (ulimit -n {needed})",
@@ -170,15 +179,39 @@ fn check(scenario: &Scenario, common: &Common) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Without a transport that has TLS nothing is encrypted.
-pub(super) fn check_plain(target: &Url) -> Result<(), Failed> {
-    if target.is_tls() {
-        return Err(refuse(
-            "this load is without TLS: use http://, or `hold`, `storm` or `broadcast` with --transport wss or quic"
-                .into(),
-        ));
+/// Refuses what the transport cannot do, and a target that it cannot reach.
+pub(super) fn check_carrying(
+    transport: Transport,
+    migrating: f64,
+    ca: Option<&Path>,
+    common: &Common,
+) -> Result<(), Failed> {
+    if migrating > 0.0 && !transport.is_quic() {
+        return Err(refuse("--migrating: only QUIC goes on from another address: give --transport quic".into()));
     }
-    Ok(())
+    match &common.target {
+        Some(target) if transport.has_tls() && (!target.is_tls() || ca.is_none()) => {
+            Err(refuse("wss and quic have TLS: give an https:// target, and its certificate with --ca".into()))
+        }
+        Some(target) if !transport.has_tls() && target.is_tls() => {
+            Err(refuse("this load is without TLS: use http://, or --transport quic (`hold`: or wss)".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What carries the connections, and whom they trust.
+#[cfg(target_os = "linux")]
+pub(super) fn carrier(
+    transport: Transport,
+    ca: Option<PathBuf>,
+    tickets: Option<Arc<Tickets>>,
+    common: &Common,
+    server: Option<&OwnServer>,
+) -> anyhow::Result<Carrier> {
+    let host = common.target.as_ref().map_or("localhost", |target| target.host());
+    let ca = || server.map(OwnServer::certificate).or(ca).context("--ca is needed");
+    Carrier::by(transport, ca, host, tickets)
 }
 
 /// A process that is to be looked at must be there.
@@ -196,9 +229,10 @@ pub(super) fn refuse(why: String) -> Failed {
     Failed::Usage(Cli::command().error(ErrorKind::ValueValidation, why))
 }
 
-pub(super) fn target(common: &Common, server: Option<&OwnServer>) -> Result<Target, Failed> {
+pub(super) fn target(transport: Transport, common: &Common, server: Option<&OwnServer>) -> Result<Target, Failed> {
     if let Some(server) = server {
-        return Ok(Target { address: server.listen, host: server.listen.to_string(), path: "/ws".into() });
+        let address = server.quic.filter(|_| transport.is_quic()).unwrap_or(server.listen);
+        return Ok(Target { address, host: server.listen.to_string(), path: "/ws".into() });
     }
     let url = common.target.as_ref().context("there is a target or a server")?;
     let unknown = || Failed::Unreachable(format!("cannot find the address of {}", url.host()));

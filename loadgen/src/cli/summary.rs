@@ -14,7 +14,11 @@ pub(super) fn of(report: &Report, out: &Path) -> String {
         writeln!(text, "{name:<12}{value}").expect("a String takes everything");
     };
     let sessions = &report.sessions;
-    line("sessions", format!("{} of {} held, {} dropped", sessions.held, sessions.wanted, sessions.dropped));
+    let by = report.scenario.transport.words();
+    line("sessions", format!("{} of {} held by {by}, {} dropped", sessions.held, sessions.wanted, sessions.dropped));
+    if sessions.migrated > 0 {
+        line("moves", format!("{} times to another address", sessions.migrated));
+    }
     if !matches!(report.scenario.load, Load::Idle { .. }) {
         let sends = &report.sends;
         line(

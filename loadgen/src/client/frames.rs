@@ -1,5 +1,7 @@
 //! What a client makes of received bytes.
 
+use roost_wire::limits::SERVER_FRAME_BYTES_MAX;
+use roost_wire::native::Cut;
 use roost_wire::ws::{self, MessageKind, handshake};
 use roost_wire::{Encoding, FrameBody, FrameError, pb};
 
@@ -15,6 +17,9 @@ impl Client {
     /// Takes bytes of the server; they are changed in place. After [`Event::Closed`] or [`Event::Failed`] the
     /// connection is of no further use.
     pub fn received(&mut self, bytes: &mut [u8], inbox: &mut Inbox<'_>) {
+        if let Some(cut) = self.stream.take() {
+            return self.stream(cut, bytes, inbox);
+        }
         if self.upgrade.is_none() {
             return self.messages(bytes, inbox);
         }
@@ -27,6 +32,20 @@ impl Client {
             }
             Err(reason) => inbox.events.push(Event::Failed(reason)),
         }
+    }
+
+    fn stream(&mut self, mut cut: Cut, bytes: &[u8], inbox: &mut Inbox<'_>) {
+        // There again before the first frame: answers to it are for the stream.
+        self.stream = Some(Cut::default());
+        let mut at = 0;
+        loop {
+            match cut.next(bytes, &mut at, SERVER_FRAME_BYTES_MAX) {
+                Ok(Some(frame)) => self.frames(frame, inbox),
+                Ok(None) => break,
+                Err(error) => return inbox.events.push(Event::Failed(error.to_string())),
+            }
+        }
+        self.stream = Some(cut);
     }
 
     /// Gathers the answer to the upgrade, as long as a head may be. Returns what came behind it.

@@ -1,4 +1,4 @@
-//! One simulated user: WebSocket, protocol and bookkeeping in a few hundred bytes, without I/O and without a clock.
+//! One simulated user: WebSocket or a stream of QUIC, protocol and bookkeeping in a few hundred bytes, without I/O and without a clock.
 //!
 //! Bytes come in by [`Client::received`] and go out from [`Client::outbound`]; what happened comes out as [`Event`]s.
 //! Unlike `roost_client` it keeps no messages, only which it has ([`Track`]), so that one process can be many thousands.
@@ -19,6 +19,7 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 use roost_wire::limits::{COMMANDS_IN_FLIGHT_MAX, PAGE_ENTRIES_MAX, SERVER_FRAME_BYTES_MAX};
+use roost_wire::native::Cut;
 use roost_wire::ws::{self, MessageKind, Side, handshake};
 use roost_wire::{Encoding, FrameBody, pb};
 
@@ -216,6 +217,8 @@ pub struct Inbox<'a> {
 pub struct Client {
     decoder: ws::Decoder,
     upgrade: Option<Box<Upgrade>>,
+    /// Frames stand on a stream of QUIC by themselves, without WebSocket.
+    stream: Option<Cut>,
     /// Waiting to be written; owns no memory when empty.
     out: BytesMut,
     asked: Vec<(u32, Asked)>,
@@ -244,6 +247,7 @@ impl Client {
         Self {
             decoder: decoder(),
             upgrade: None,
+            stream: None,
             out: BytesMut::new(),
             asked: Vec::new(),
             tracks,
@@ -271,10 +275,16 @@ impl Client {
         Ok(())
     }
 
+    /// Begins on a fresh stream of QUIC, where there is nothing to upgrade.
+    pub fn open_stream(&mut self) {
+        self.stream = Some(Cut::default());
+    }
+
     /// Forgets the connection, not what was received. Gives back what was asked and will not be answered.
     pub fn reset(&mut self) -> Vec<(u32, Asked)> {
         self.decoder = decoder();
         self.upgrade = None;
+        self.stream = None;
         self.out = BytesMut::new();
         self.live = false;
         self.fetching = Vec::new();
@@ -372,8 +382,7 @@ impl Client {
             }
         }
         if marks > 0 {
-            let mask = pen.mask();
-            ws::write_client_message(MessageKind::Binary, &pen.payload, mask, &mut self.out);
+            self.message(pen);
         }
         marks
     }
@@ -411,9 +420,11 @@ impl Client {
         self.fetch(conv, have, names, pen)
     }
 
-    /// Says goodbye.
+    /// Says goodbye; by QUIC the connection does so.
     pub fn close(&mut self, pen: &mut Pen) {
-        ws::write_close(1000, "", Some(pen.mask()), &mut self.out);
+        if self.stream.is_none() {
+            ws::write_close(1000, "", Some(pen.mask()), &mut self.out);
+        }
     }
 
     fn history(&mut self, conv: Conv, after: u64, names: &Names, pen: &mut Pen) {
@@ -436,8 +447,7 @@ impl Client {
         let mut frame = pb::Frame { rid, body: Some(body) };
         pen.payload.clear();
         Encoding::Protobuf.encode(&frame, &mut pen.payload);
-        let mask = pen.mask();
-        ws::write_client_message(MessageKind::Binary, &pen.payload, mask, &mut self.out);
+        self.message(pen);
         // The text's memory is used again.
         if let Some(
             FrameBody::Send(pb::Send { body: Some(body), .. })
@@ -446,6 +456,15 @@ impl Client {
         {
             pen.text = std::mem::take(&mut body.text);
         }
+    }
+
+    /// Says the frames of the pen's payload.
+    fn message(&mut self, pen: &mut Pen) {
+        if self.stream.is_some() {
+            return self.out.extend_from_slice(&pen.payload);
+        }
+        let mask = pen.mask();
+        ws::write_client_message(MessageKind::Binary, &pen.payload, mask, &mut self.out);
     }
 }
 

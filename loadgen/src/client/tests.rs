@@ -103,6 +103,31 @@ proptest! {
     }
 
     #[test]
+    fn a_stream_of_quic_says_the_same_however_it_is_cut(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+        let mut pen = Pen::new(3);
+        let mut client = Client::new(Protocol::Roost, Box::new([Track::new(0, false), Track::new(1, false)]));
+        client.open_stream();
+        client.connect(pb::Connect::default(), &mut pen);
+        // The payloads of those messages that have one: what is WebSocket's alone is not there.
+        let (mut decoder, mut talk, mut at, mut bytes) = (decoder(), talk(), 0, Vec::new());
+        while let Some(event) = decoder.next(&mut talk, &mut at).unwrap() {
+            if let ws::Event::Message { payload, .. } = event {
+                bytes.extend_from_slice(payload);
+            }
+        }
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        let parts: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        let all = told();
+        prop_assert_eq!(&receive(&mut client, &mut pen, &parts)[..], &all[1..all.len() - 1]);
+        // It writes frames, and no WebSocket around them.
+        let mut said = &client.outbound().split()[..];
+        let first = Encoding::Protobuf.decode(&mut said).unwrap().unwrap();
+        prop_assert!(matches!(first.body, Some(FrameBody::Connect(_))) && said.is_empty());
+    }
+
+    #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300), upgraded: bool) {
         let mut pen = Pen::new(3);
         let (mut client, answer) = opened(&mut pen);

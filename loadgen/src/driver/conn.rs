@@ -22,10 +22,18 @@ const RECONNECT_AFTER_NS: u64 = SECOND;
 /// Pause of a closed model after an ERROR.
 const PAUSE_AFTER_REFUSAL_NS: u64 = 10 * MILLISECOND;
 
+/// What carries a client.
+enum Line {
+    Tcp(TcpStream),
+    /// By the number of its slot.
+    #[cfg(target_os = "linux")]
+    Quic,
+}
+
 /// A client and its socket.
 pub(super) struct Slot {
     pub(super) client: Client,
-    stream: Option<TcpStream>,
+    line: Option<Line>,
     opened_ns: u64,
     /// When it last wrote.
     pub(super) spoke_ns: u64,
@@ -45,7 +53,7 @@ impl Slot {
     pub(super) const fn new(client: Client) -> Self {
         Self {
             client,
-            stream: None,
+            line: None,
             opened_ns: 0,
             spoke_ns: 0,
             heartbeat_ns: 0,
@@ -64,7 +72,7 @@ impl Slot {
 
     /// Connecting, and for too long.
     pub(super) fn is_late(&self, now: u64) -> bool {
-        self.stream.is_some() && !self.client.is_live() && now.saturating_sub(self.opened_ns) > CONNECT_WITHIN_NS
+        self.line.is_some() && !self.client.is_live() && now.saturating_sub(self.opened_ns) > CONNECT_WITHIN_NS
     }
 }
 
@@ -72,13 +80,20 @@ impl Worker {
     /// Begins to connect.
     pub(super) fn open(&mut self, slot: u32, now: u64) {
         let client = self.client_no(slot);
-        let target = &self.shared.target;
         let state = &mut self.slots[slot as usize];
-        if state.stream.is_some() {
+        if state.line.is_some() {
             return;
         }
         state.opened_ns = now;
         state.spoke_ns = now;
+        #[cfg(target_os = "linux")]
+        if let Some(begun) = self.open_quic(slot) {
+            return match begun {
+                Ok(()) => self.slots[slot as usize].line = Some(Line::Quic),
+                Err(error) => self.end(slot, &reason(&error)),
+            };
+        }
+        let (target, state) = (&self.shared.target, &mut self.slots[slot as usize]);
         let opened = state
             .client
             .open(&target.path, &target.host, &mut self.pen)
@@ -90,7 +105,7 @@ impl Worker {
                 registered.map(|()| stream).map_err(|error| reason(&error))
             });
         match opened {
-            Ok(stream) => state.stream = Some(stream),
+            Ok(stream) => state.line = Some(Line::Tcp(stream)),
             Err(error) => self.end(slot, &error),
         }
     }
@@ -107,7 +122,12 @@ impl Worker {
 
     /// Writes what waits. The rest goes when the socket is writable again.
     pub(super) fn flush(&mut self, slot: u32) {
-        let Slot { client, stream: Some(stream), spoke_ns, .. } = &mut self.slots[slot as usize] else { return };
+        let Slot { client, line: Some(line), spoke_ns, .. } = &mut self.slots[slot as usize] else { return };
+        let stream = match line {
+            Line::Tcp(stream) => stream,
+            #[cfg(target_os = "linux")]
+            Line::Quic => return self.say_by_quic(slot),
+        };
         let out = client.outbound();
         let error = loop {
             if out.is_empty() {
@@ -131,7 +151,7 @@ impl Worker {
     fn read(&mut self, slot: u32) {
         loop {
             let state = &mut self.slots[slot as usize];
-            let Some(stream) = &mut state.stream else { return };
+            let Some(Line::Tcp(stream)) = &mut state.line else { return };
             let (taken, whole) = match stream.read(&mut self.buffer) {
                 Ok(0) => return self.end(slot, "the server closed the connection"),
                 Ok(taken) => (taken, taken == self.buffer.len()),
@@ -139,21 +159,7 @@ impl Worker {
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected) => return,
                 Err(error) => return self.end(slot, &reason(&error)),
             };
-            self.recorder.counts.received_bytes += taken as u64;
-            let now = self.shared.clock.now_ns();
-            let mut events = std::mem::take(&mut self.events);
-            let mut inbox = Inbox {
-                names: &self.names,
-                body_bytes: self.shared.scenario.body_bytes,
-                events: &mut events,
-                pen: &mut self.pen,
-            };
-            state.client.received(&mut self.buffer[..taken], &mut inbox);
-            for event in events.drain(..) {
-                self.happened(slot, event, now);
-            }
-            self.events = events;
-            self.flush(slot);
+            self.taken(slot, taken);
             // A read that does not fill the buffer has emptied the socket; an end is told by another event.
             if !whole {
                 return;
@@ -161,7 +167,26 @@ impl Worker {
         }
     }
 
-    fn happened(&mut self, slot: u32, event: Event, now: u64) {
+    /// The buffer's first bytes are for a client.
+    pub(super) fn taken(&mut self, slot: u32, taken: usize) {
+        self.recorder.counts.received_bytes += taken as u64;
+        let now = self.shared.clock.now_ns();
+        let mut events = std::mem::take(&mut self.events);
+        let mut inbox = Inbox {
+            names: &self.names,
+            body_bytes: self.shared.scenario.body_bytes,
+            events: &mut events,
+            pen: &mut self.pen,
+        };
+        self.slots[slot as usize].client.received(&mut self.buffer[..taken], &mut inbox);
+        for event in events.drain(..) {
+            self.happened(slot, event, now);
+        }
+        self.events = events;
+        self.flush(slot);
+    }
+
+    pub(super) fn happened(&mut self, slot: u32, event: Event, now: u64) {
         let at = slot as usize;
         match event {
             Event::Upgraded => match self.shared.scenario.protocol {
@@ -296,10 +321,14 @@ impl Worker {
     pub(super) fn end(&mut self, slot: u32, why: &str) {
         let now = self.now();
         let state = &mut self.slots[slot as usize];
-        if let Some(mut stream) = state.stream.take() {
+        match state.line.take() {
             // It may be gone from the poll already.
-            let _ = self.poll.registry().deregister(&mut stream);
+            Some(Line::Tcp(mut stream)) => _ = self.poll.registry().deregister(&mut stream),
+            #[cfg(target_os = "linux")]
+            Some(Line::Quic) => self.close_quic(slot, false),
+            None => {}
         }
+        let state = &mut self.slots[slot as usize];
         let was_live = state.client.is_live();
         let cut_off = state.client.reset();
         *self.closes.entry(why.to_owned()).or_default() += 1;

@@ -5,6 +5,8 @@
 
 mod conn;
 mod load;
+#[cfg(target_os = "linux")]
+mod quic;
 mod source;
 mod steps;
 mod timer;
@@ -23,6 +25,8 @@ use roost_wire::{Seq, UserId, pb};
 use crate::client::Names;
 use crate::clock::Clock;
 use crate::ledger::Evidence;
+#[cfg(target_os = "linux")]
+use crate::lines::Carrier;
 use crate::plan::{ClientNo, Conv, Plan};
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
@@ -34,6 +38,9 @@ pub(crate) struct Shared {
     pub plan: Plan,
     pub clock: Clock,
     pub target: Target,
+    /// What carries the connections.
+    #[cfg(target_os = "linux")]
+    pub carrier: Carrier,
     pub credentials: Credentials,
     pub threads: u32,
 }
@@ -168,6 +175,9 @@ pub(crate) struct Threads {
 const WAKE: Token = Token(usize::MAX - 1);
 /// The token of its timer.
 const TIMER: Token = Token(usize::MAX - 2);
+/// The token of its sockets of QUIC.
+#[cfg(target_os = "linux")]
+const DATAGRAMS: Token = Token(usize::MAX - 3);
 
 impl Threads {
     /// Starts `shared.threads` threads.

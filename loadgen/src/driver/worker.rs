@@ -8,8 +8,12 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use mio::{Events, Poll};
 
+#[cfg(target_os = "linux")]
+use super::DATAGRAMS;
 use super::conn::Slot;
 use super::load::Speakers;
+#[cfg(target_os = "linux")]
+use super::quic::Quic;
 use super::steps::Step;
 use super::timer::Timer;
 use super::{Command, Done, Note, Shared, TIMER, Tick, WAKE};
@@ -50,6 +54,8 @@ pub(super) struct Worker {
     pub(super) number: u32,
     pub(super) shared: Arc<Shared>,
     pub(super) poll: Poll,
+    #[cfg(target_os = "linux")]
+    pub(super) quic: Option<Quic>,
     timer: Timer,
     told: Receiver<Command>,
     notes: Sender<Note>,
@@ -97,8 +103,11 @@ impl Worker {
             let tracks = of[client as usize].iter().map(|conv| Track::new(*conv, echoed(*conv))).collect();
             Slot::new(Client::new(scenario.protocol, tracks))
         });
+        let slots: Vec<Slot> = slots.collect();
         Ok(Self {
-            slots: slots.collect(),
+            #[cfg(target_os = "linux")]
+            quic: Quic::new(&shared, slots.len() as u32, &poll)?,
+            slots,
             speakers: Speakers::new(&shared.plan, number, shared.threads),
             timer: Timer::new(&poll)?,
             pen: Pen::new(scenario.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(number)),
@@ -133,7 +142,10 @@ impl Worker {
         let mut ready = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             let now = self.now();
-            let wait = self.timer.arm(self.next_due(now), now).expect("the timer takes every time");
+            let due = self.next_due(now);
+            #[cfg(target_os = "linux")]
+            let due = due.min(self.settle_quic(now));
+            let wait = self.timer.arm(due, now).expect("the timer takes every time");
             match self.poll.poll(&mut ready, wait) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -143,9 +155,13 @@ impl Worker {
                 match event.token() {
                     WAKE => {}
                     TIMER => self.timer.fired(),
+                    #[cfg(target_os = "linux")]
+                    DATAGRAMS => {}
                     token => self.ready(token.0 as u32, event),
                 }
             }
+            #[cfg(target_os = "linux")]
+            self.carry_quic();
             while let Ok(command) = self.told.try_recv() {
                 if matches!(command, Command::Finish) {
                     return self.finish();
@@ -278,6 +294,8 @@ impl Worker {
             if self.slots[slot as usize].client.is_live() {
                 self.slots[slot as usize].client.close(&mut self.pen);
                 self.flush(slot);
+                #[cfg(target_os = "linux")]
+                self.close_quic(slot, true);
             }
         }
         let now = self.now();

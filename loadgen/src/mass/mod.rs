@@ -2,9 +2,8 @@
 //!
 //! - `client`, `crowd`: what there is to know of each client, and what it may do; `voice`: what it says, `hear`: what
 //!   received bytes mean; `dialect`: both for each protocol there is; `token`: tokens, made cheaply; no I/O in all of these;
-//! - `arrivals`, `round`: who begins when, whose heartbeat is due; pure;
-//! - `lines`: connections, by TCP (`roost_uring::fleet`) or QUIC; `source`: addresses to connect from; `worker`: one thread,
-//!   its lines and its loop;
+//! - `arrivals`: who begins when; pure;
+//! - `source`: addresses to connect from; `worker`: one thread, its lines and its loop;
 //! - `order`, `tally`: what threads are asked and what they measured; `plan`: a run as data; `run`: the main thread;
 //!   `report`: what came of it.
 //!
@@ -21,12 +20,10 @@ mod client;
 mod crowd;
 mod dialect;
 mod hear;
-pub(crate) mod lines;
 mod look;
 mod order;
 pub(crate) mod plan;
 pub(crate) mod report;
-mod round;
 pub(crate) mod run;
 mod source;
 mod tally;

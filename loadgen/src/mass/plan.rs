@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::scenario::Dialect;
+use crate::scenario::{Dialect, Transport};
 use crate::threshold::Threshold;
 
 /// Who connects, what is done with them, and what counts as well. What is `None` is not done; the rest is done in the
@@ -40,30 +40,6 @@ pub(crate) struct Plan {
     pub(crate) grace: Duration,
     pub(crate) thresholds: Vec<Threshold>,
     pub(crate) seed: u64,
-}
-
-/// What carries a run's connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Transport {
-    /// WebSocket over TCP.
-    #[default]
-    Ws,
-    /// WebSocket over TLS.
-    Wss,
-    /// QUIC, with TLS as always.
-    Quic,
-}
-
-impl Transport {
-    /// For people.
-    pub(crate) const fn words(self) -> &'static str {
-        match self {
-            Self::Ws => "WebSocket",
-            Self::Wss => "WebSocket over TLS",
-            Self::Quic => "QUIC",
-        }
-    }
 }
 
 /// Messages of one client to everybody.

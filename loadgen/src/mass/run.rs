@@ -5,7 +5,6 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::lines::Carrier;
 use super::look::Look;
 use super::order::{Order, Publish, Tick};
 use super::plan::{Broadcast, Drop as How, Echo, Plan, Storm};
@@ -17,6 +16,7 @@ use crate::clock::{Clock, ns};
 use crate::driver::Target;
 use crate::engine::RunError;
 use crate::interrupt::Interrupt;
+use crate::lines::Carrier;
 use crate::progress::Progress;
 
 /// How long to wait for the first sign of a server.
@@ -132,7 +132,7 @@ struct Run<'a> {
 /// # Errors
 /// The server could not be reached, or this system lacks something: io_uring, most likely.
 pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
-    if matches!(job.carrier, Carrier::Tcp) {
+    if !matches!(job.carrier, Carrier::Quic { .. }) {
         probe(job.target.address, &job.target.host)?;
     }
     let mut run = Run::start(job, progress, interrupt)?;

@@ -48,6 +48,7 @@ pub(crate) fn report(
             held: outcome.held,
             failed: u64::from(scenario.clients) - outcome.entered.min(scenario.clients.into()),
             dropped: counts.dropped,
+            migrated: counts.migrated,
             ends: outcome.ends.clone(),
         },
         sends: Sends {

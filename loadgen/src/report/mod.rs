@@ -74,6 +74,8 @@ pub(crate) struct Sessions {
     pub failed: u64,
     /// Ended by themselves; they came back.
     pub dropped: u64,
+    /// Times that one went on from another address.
+    pub migrated: u64,
     /// How connections ended that did not end by our will.
     pub ends: BTreeMap<String, u64>,
 }

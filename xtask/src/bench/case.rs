@@ -59,7 +59,7 @@ pub(crate) static QUIC: Comparison = Comparison {
 
 /// By WebSocket over TLS.
 pub(crate) static TLS: Comparison = Comparison {
-    name: "tls",
+    name: "wss",
     title: "Roost and the baseline server, by WebSocket over TLS",
     command: "cargo xtask bench tls",
     other: "baseline",

@@ -41,7 +41,7 @@ pub(super) enum Arrival {
     /// A connection.
     Come(Place, Option<Permit>, SocketAddr),
     /// A connection that is to hear why not.
-    Refused(Place, u16, &'static str),
+    Refused(Place, Vec<u8>),
 }
 
 /// The accepts of a shard.
@@ -194,19 +194,19 @@ impl Accepts {
             }
             (Some(place), _) if turns_away || self.closing => {
                 metrics.refused.fetch_add(1, Relaxed);
-                Arrival::Refused(place, 503, "Service Unavailable")
+                Arrival::Refused(place, door.control.refusal(503, "Service Unavailable"))
             }
             (Some(place), Some(peer)) => match door.admit(peer.ip()) {
                 Some(permit) => Arrival::Come(place, Some(permit), peer),
                 None => {
                     metrics.refused_address.fetch_add(1, Relaxed);
-                    Arrival::Refused(place, 429, "too many connections from this address")
+                    Arrival::Refused(place, door.control.refusal(429, "too many connections from this address"))
                 }
             },
             // No address of the internet: the listener is of another family than we know.
             (Some(place), None) => {
                 metrics.errors.fetch_add(1, Relaxed);
-                Arrival::Refused(place, 503, "Service Unavailable")
+                Arrival::Refused(place, door.control.refusal(503, "Service Unavailable"))
             }
         }
     }

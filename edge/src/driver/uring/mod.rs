@@ -52,7 +52,6 @@ use roost_edge_core::{End, Outbound};
 use roost_uring::op::poll;
 use roost_uring::{Arena, How, Target};
 use roost_wire::link::SessionKey;
-use roost_wire::ws::handshake;
 
 use self::accepts::{Accepts, Arrival};
 use self::batch::Batch;
@@ -236,9 +235,7 @@ impl UringDriver {
             Arrival::Come(place, permit, peer) => {
                 sink.accepted(Conn { socket: conn::Socket::Place(place), permit }, peer);
             }
-            Arrival::Refused(place, status, why) => {
-                self.turn_away(place, None, handshake::refusal(status, why).into());
-            }
+            Arrival::Refused(place, refusal) => self.turn_away(place, None, Bytes::from(refusal)),
         }
         self.accepts = self.accepts.take().filter(|accepts| !accepts.is_over());
     }

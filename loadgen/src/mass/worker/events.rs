@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::io;
 
 use super::{EVENTS_PER_TURN, Later, MILLISECOND, Worker};
+use crate::lines::Event;
 use crate::mass::client::{Arrival, Phase};
 use crate::mass::crowd::{Again, Asked, Heard};
 use crate::mass::hear::Ears;
-use crate::mass::lines::Event;
 use crate::recorder::record;
 
 /// How long to wait at least before asking for the channel again, if the server was too busy.

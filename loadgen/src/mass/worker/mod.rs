@@ -18,14 +18,14 @@ use bytes::BytesMut;
 
 use super::arrivals::Arrivals;
 use super::crowd::{Beat, Crowd, Heard};
-use super::lines::{Carrier, Lines};
 use super::order::{Order, Tick};
-use super::round::Round;
 use super::source::source;
 use super::tally::Tally;
 use super::voice::{Voice, sheet};
 use crate::clock::Clock;
+use crate::lines::{Carrier, Lines};
 use crate::recorder::record;
+use crate::round::Round;
 use stage::Stage;
 
 pub(super) const MILLISECOND: u64 = 1_000_000;

@@ -1,64 +1,60 @@
 //! Whom clients believe, and what they come back with.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roost_client::Trust;
-use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
-};
+use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, NamedGroup};
 
-/// Sessions of a server that are remembered; more tickets push the oldest out.
+/// Tickets that are kept; further ones are thrown away.
 const TICKETS_MAX: usize = 4096;
 
-/// Tickets that all clients of a run share, and how many were used.
-#[derive(Debug)]
+/// Tickets that all clients of a run share, and how many were used. There is one server, and TLS 1.3 alone.
+#[derive(Debug, Default)]
 pub(crate) struct Tickets {
-    kept: ClientSessionMemoryCache,
+    kept: Mutex<Vec<Tls13ClientSessionValue>>,
     used: AtomicU64,
 }
 
 impl Tickets {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { kept: ClientSessionMemoryCache::new(TICKETS_MAX), used: AtomicU64::new(0) })
-    }
-
     /// Handshakes that were begun with a ticket.
     pub(crate) fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
+
+    /// A panic while it was held left nothing half done.
+    fn kept(&self) -> MutexGuard<'_, Vec<Tls13ClientSessionValue>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ClientSessionStore for Tickets {
-    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
-        self.kept.set_kx_hint(server_name, group);
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        None
     }
 
-    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.kept.kx_hint(server_name)
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
     }
 
-    fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.kept.set_tls12_session(server_name, value);
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
+        let mut kept = self.kept();
+        if kept.len() < TICKETS_MAX {
+            kept.push(ticket);
+        }
     }
 
-    fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.kept.tls12_session(server_name)
-    }
-
-    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
-        self.kept.remove_tls12_session(server_name);
-    }
-
-    fn insert_tls13_ticket(&self, server_name: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.kept.insert_tls13_ticket(server_name, value);
-    }
-
-    fn take_tls13_ticket(&self, server_name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        let ticket = self.kept.take_tls13_ticket(server_name);
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        let ticket = self.kept().pop();
         self.used.fetch_add(u64::from(ticket.is_some()), Ordering::Relaxed);
         ticket
     }

@@ -1,4 +1,4 @@
-//! Connections of a thread's clients, whatever carries them.
+//! Connections of a thread's clients, whatever carries them, by the million if need be.
 //!
 //! - `quic`: QUIC by `quinn_proto`, all of a thread's connections over a few sockets;
 //! - `tls`: TLS over TCP;
@@ -20,14 +20,15 @@ use roost_uring::fleet::{self, Close, Fleet};
 use roost_wire::limits;
 use rustls::pki_types::ServerName;
 
-use super::plan::Transport;
-use quic::QuicFleet;
+pub(crate) use quic::QuicFleet;
 use tls::TlsFleet;
 pub(crate) use trust::Tickets;
 
+use crate::scenario::Transport;
+
 /// What happened to a connection.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub(crate) enum Event<'a> {
     Connected,
     Received(&'a mut [u8]),
     /// It is over, or never came to be, for this reason. Close it.
@@ -39,7 +40,7 @@ pub(super) enum Event<'a> {
 }
 
 /// What carries a run's connections.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Carrier {
     Tcp,
     Tls {
@@ -80,11 +81,20 @@ impl Carrier {
         })
     }
 
+    /// Room for `count` connections by QUIC, for who waits for more than them. `None`: it is not QUIC.
+    ///
+    /// # Errors
+    /// No socket can be had.
+    pub(crate) fn quic(&self, count: u32) -> io::Result<Option<QuicFleet>> {
+        let Self::Quic { config, server_name } = self else { return Ok(None) };
+        QuicFleet::new(count, config.clone(), server_name.clone()).map(Some)
+    }
+
     /// Room for `count` connections.
     ///
     /// # Errors
     /// As [`Fleet::new`]; for QUIC, that no socket can be had.
-    pub(super) fn lines(&self, count: u32) -> io::Result<Lines> {
+    pub(crate) fn lines(&self, count: u32) -> io::Result<Lines> {
         Ok(match self {
             Self::Tcp => Lines::Tcp(Box::new(Fleet::new(count)?)),
             Self::Tls { config, server_name } => {
@@ -98,7 +108,7 @@ impl Carrier {
 }
 
 /// Connections, numbered from 0.
-pub(super) enum Lines {
+pub(crate) enum Lines {
     Tcp(Box<Fleet>),
     Tls(Box<TlsFleet>),
     Quic(Box<QuicFleet>),
@@ -106,7 +116,7 @@ pub(super) enum Lines {
 
 impl Lines {
     /// Rings they took.
-    pub(super) fn rings(&self) -> usize {
+    pub(crate) fn rings(&self) -> usize {
         match self {
             Self::Tcp(fleet) => fleet.rings(),
             Self::Tls(fleet) => fleet.rings(),
@@ -118,7 +128,7 @@ impl Lines {
     ///
     /// # Errors
     /// They are of no further use.
-    pub(super) fn connect(&mut self, at: u32, source: Option<SocketAddr>, target: SocketAddr) -> io::Result<()> {
+    pub(crate) fn connect(&mut self, at: u32, source: Option<SocketAddr>, target: SocketAddr) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.connect(at, source, target),
             Self::Tls(fleet) => fleet.connect(at, source, target),
@@ -130,7 +140,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::connect`].
-    pub(super) fn send(&mut self, at: u32, bytes: Box<[u8]>) -> io::Result<()> {
+    pub(crate) fn send(&mut self, at: u32, bytes: Box<[u8]>) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.send(at, bytes),
             Self::Tls(fleet) => fleet.send(at, &bytes),
@@ -145,7 +155,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::connect`].
-    pub(super) fn close(&mut self, at: u32, how: Close) -> io::Result<()> {
+    pub(crate) fn close(&mut self, at: u32, how: Close) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.close(at, how),
             Self::Tls(fleet) => fleet.close(at, how),
@@ -157,7 +167,7 @@ impl Lines {
     }
 
     /// The line goes on from another address. Not for TCP, whose connections cannot.
-    pub(super) fn migrate(&mut self, at: u32) -> bool {
+    pub(crate) fn migrate(&mut self, at: u32) -> bool {
         match self {
             Self::Tcp(_) | Self::Tls(_) => false,
             Self::Quic(fleet) => fleet.migrate(at),
@@ -168,7 +178,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::connect`].
-    pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
         match self {
             Self::Tcp(fleet) => fleet.wait(timeout),
             Self::Tls(fleet) => fleet.wait(timeout),
@@ -180,7 +190,7 @@ impl Lines {
     ///
     /// # Errors
     /// As [`Lines::connect`].
-    pub(super) fn event(&mut self) -> io::Result<Option<(u32, Event<'_>)>> {
+    pub(crate) fn event(&mut self) -> io::Result<Option<(u32, Event<'_>)>> {
         let (at, event) = match self {
             Self::Quic(fleet) => return Ok(fleet.event()),
             Self::Tls(fleet) => return fleet.event(),

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -68,6 +69,8 @@ pub(crate) struct QuicFleet {
     stirred: VecDeque<u32>,
     readable: VecDeque<u32>,
     told: VecDeque<(u32, Event<'static>)>,
+    /// Sockets may hold more than the last turn took.
+    crowded: bool,
     trains: Box<[u8]>,
     sheet: Vec<u8>,
     received: Vec<u8>,
@@ -110,13 +113,14 @@ impl QuicFleet {
             stirred: VecDeque::new(),
             readable: VecDeque::new(),
             told: VecDeque::new(),
+            crowded: false,
             trains: vec![0; TRAINS * TRAIN_BYTES].into(),
             sheet: Vec::new(),
             received: vec![0; READ_BYTES],
         })
     }
 
-    pub(super) fn connect(&mut self, at: u32, target: SocketAddr) -> io::Result<()> {
+    pub(crate) fn connect(&mut self, at: u32, target: SocketAddr) -> io::Result<()> {
         let begun = self.endpoint.connect(Instant::now(), self.config.clone(), target, &self.server_name);
         let (handle, quic) = begun.map_err(io::Error::other)?;
         self.numbers.insert(handle, at);
@@ -128,7 +132,7 @@ impl QuicFleet {
         Ok(())
     }
 
-    pub(super) fn send(&mut self, at: u32, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, at: u32, bytes: &[u8]) {
         let Some(line) = self.line(at).filter(|line| line.stream.is_some()) else { return };
         line.unsent.extend_from_slice(bytes);
         line.write();
@@ -140,7 +144,7 @@ impl QuicFleet {
     }
 
     /// `Fin` says goodbye; `Reset` goes without a word, as a phone does whose network is gone.
-    pub(super) fn close(&mut self, at: u32, how: Close) {
+    pub(crate) fn close(&mut self, at: u32, how: Close) {
         let now = Instant::now();
         let Some(line) = self.line(at) else { return };
         if how == Close::Fin {
@@ -153,7 +157,7 @@ impl QuicFleet {
     }
 
     /// The connection goes on from another socket.
-    pub(super) fn migrate(&mut self, at: u32) -> bool {
+    pub(crate) fn migrate(&mut self, at: u32) -> bool {
         let Some(line) = self.line(at).filter(|line| line.stream.is_some()) else { return false };
         line.socket = (line.socket + 1) % SOCKETS as u8;
         line.quic.local_address_changed();
@@ -162,12 +166,24 @@ impl QuicFleet {
     }
 
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<()> {
-        self.work(Instant::now());
-        let due = self.wheel.next().map(|tick| self.began + Duration::from_millis(tick.into()));
-        let until = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let idle = self.told.is_empty() && self.readable.is_empty();
-        let timeout = if idle { until.map_or(timeout, |until| until.min(timeout)) } else { Duration::ZERO };
-        self.sleep(timeout)?;
+        let until = self.settle().map(|due| due.saturating_duration_since(Instant::now()));
+        self.sleep(until.map_or(timeout, |until| until.min(timeout)))?;
+        self.turn()
+    }
+
+    /// Sends what waits. Returns when the next turn is due if nothing comes before; `None`: it need not be.
+    pub(crate) fn settle(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        self.work(now);
+        if self.crowded || !self.told.is_empty() || !self.readable.is_empty() {
+            return Some(now);
+        }
+        self.wheel.next().map(|tick| self.began + Duration::from_millis(tick.into()))
+    }
+
+    /// Takes what came, without waiting for more: a socket that had too much for one turn is not told again. Take all
+    /// events out before the next call.
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.receive_all(now)?;
         self.run_timers(now);
@@ -175,7 +191,12 @@ impl QuicFleet {
         Ok(())
     }
 
-    pub(super) fn event(&mut self) -> Option<(u32, Event<'_>)> {
+    /// What says that a turn is due, by being readable.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.sockets.iter().map(|(socket, _)| socket.as_fd())
+    }
+
+    pub(crate) fn event(&mut self) -> Option<(u32, Event<'_>)> {
         if let Some(told) = self.told.pop_front() {
             return Some(told);
         }
@@ -333,16 +354,20 @@ impl QuicFleet {
     fn receive_all(&mut self, now: Instant) -> io::Result<()> {
         let mut trains = std::mem::take(&mut self.trains);
         let mut result = Ok(());
+        self.crowded = false;
         for socket in 0..self.sockets.len() {
-            for _ in 0..RECEIVES_PER_TURN {
-                match self.receive(socket, &mut trains, now) {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    // Told by ICMP of a server that is away: its connections find out by themselves.
-                    Err(error) if error.kind() == ErrorKind::ConnectionRefused => break,
-                    Err(error) => result = Err(error),
+            self.crowded |= 'socket: {
+                for _ in 0..RECEIVES_PER_TURN {
+                    match self.receive(socket, &mut trains, now) {
+                        Ok(()) => {}
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break 'socket false,
+                        // Told by ICMP of a server that is away: its connections find out by themselves.
+                        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                        Err(error) => result = Err(error),
+                    }
                 }
-            }
+                true
+            };
         }
         self.trains = trains;
         result
