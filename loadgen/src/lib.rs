@@ -11,6 +11,7 @@
 //! Absent on purpose: any knowledge of how the server works inside.
 #![forbid(unsafe_code)]
 
+mod blocked;
 pub mod cli;
 pub mod client;
 mod clock;

@@ -29,6 +29,7 @@ use crate::threshold::Threshold;
         roost-load hold --transport wss --tickets                by WebSocket over TLS, handshakes resumed\n  \
         roost-load storm --connections 15000                    all drop at once and come back\n  \
         roost-load echo --connections 1000                      echoes per CPU-second\n  \
+        roost-load udp-blocked                                  how long users wait where UDP does not come through\n  \
         roost-load hostile                                      sixteen kinds of attack beside a good load\n\n\
         EXIT CODES\n  \
         0    well\n  \
@@ -91,6 +92,11 @@ pub(super) enum Command {
         roost-load echo --connections 1000 --bytes 128 --for 10s\n  \
         roost-load echo --connections 1000 --target ws://127.0.0.1:9001/ --server-pid 4242")]
     Echo(super::mass::Echo),
+    /// Real clients, which try QUIC first, where UDP comes through, is refused, or is swallowed: how long users wait
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load udp-blocked\n  \
+        roost-load udp-blocked --clients 1000 --rate 100")]
+    UdpBlocked(UdpBlocked),
     /// Attacks of every kind beside a load that means well: by how much its latency grows, and what attackers are told
     #[command(after_help = "EXAMPLES\n  \
         roost-load hostile\n  \
@@ -99,6 +105,25 @@ pub(super) enum Command {
         Only against servers of your own. Attackers run on this machine, at bounded rates that the report tells. A server of its own \
         has default limits, and 127.0.0.1, where the good load comes from, is exempt from those of an address.")]
     Hostile(Hostile),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UdpBlocked {
+    /// Clients in each of the three worlds
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) clients: u32,
+    /// Clients that begin to enter, per second
+    #[arg(long, value_name = "N", default_value_t = 50.0, value_parser = rate)]
+    pub(super) rate: f64,
+    /// Directory of report.html and report.json
+    #[arg(long, value_name = "DIR", default_value = "roost-report")]
+    pub(super) out: PathBuf,
+    /// Further settings of the servers, as '--driver uring --shards 2'
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub(super) serve: Option<String>,
+    /// Tell nothing while it runs
+    #[arg(long)]
+    pub(super) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -345,6 +370,7 @@ impl Command {
             }
             #[cfg(target_os = "linux")]
             Self::Hold(_) | Self::Storm(_) | Self::Echo(_) => unreachable!("they have plans of their own"),
+            Self::UdpBlocked(_) => unreachable!("it has a plan of its own"),
             Self::Hostile(hostile) => {
                 let hold = Duration::from_secs(hostile.plan().1.seconds());
                 (

@@ -12,8 +12,9 @@ use roost_client::url::Url;
 use roost_router::auth::{Claims, Keys, Scope};
 use roost_wire::UserId;
 
-use super::args::{Cli, Command, Common};
+use super::args::{Cli, Command, Common, UdpBlocked};
 use super::summary;
+use crate::blocked;
 use crate::driver::{Credentials, Target};
 use crate::engine::{self, Job, OnLoad, RunError};
 use crate::host::{self, Environment};
@@ -53,6 +54,9 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         Ok(planned) => return super::mass_run::run(&planned),
         Err(command) => *command,
     };
+    if let Command::UdpBlocked(asked) = &command {
+        return udp_blocked(asked);
+    }
     let attacks = match &command {
         Command::Hostile(hostile) => Some((hostile.plan(), hostile.ratio_max, hostile.rate())),
         _ => None,
@@ -127,6 +131,21 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     Ok(hostile.exit_code)
 }
 
+fn udp_blocked(asked: &UdpBlocked) -> Result<u8, Failed> {
+    let plan = blocked::Plan { clients: asked.clients, rate: asked.rate };
+    host::raise_descriptors();
+    let interrupt = Interrupt::listen().context("cannot listen for signals")?;
+    let mut progress = Progress::new(asked.quiet);
+    let environment = Environment::look(None);
+    let settings: Vec<&str> = asked.serve.iter().flat_map(|flags| flags.split_whitespace()).collect();
+    let worlds = blocked::run(plan, &asked.out, &settings, |key| credentials(Some(key)), &mut progress, &interrupt)?;
+    drop(progress);
+    let report = blocked::report::Report::new(plan, &worlds, environment);
+    report.write(&asked.out)?;
+    print!("{}", report.summary(&asked.out));
+    Ok(report.exit_code)
+}
+
 /// What is known of the server beforehand.
 pub(super) fn own_facts(common: &Common, server: Option<&OwnServer>, target: &Target) -> ServerFacts {
     ServerFacts {
@@ -148,7 +167,7 @@ fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A token of a user who means harm; empty without a key.
-fn attacker_token(key: Option<&Path>) -> Result<String, Failed> {
+fn attacker_token(key: Option<&Path>) -> anyhow::Result<String> {
     let Credentials::Key { keys, run, now_ms } = credentials(key)? else { return Ok(String::new()) };
     let user = UserId::from_bits(u128::from(run) << 32 | u128::from(u32::MAX));
     Ok(keys.mint(&Claims::new(user, "Mallory", Scope::User, now_ms, 24 * 3600)))
@@ -253,7 +272,7 @@ fn resolve(url: &Url) -> Option<SocketAddr> {
     (url.host(), url.port()).to_socket_addrs().ok()?.next()
 }
 
-fn credentials(key: Option<&Path>) -> Result<Credentials, Failed> {
+fn credentials(key: Option<&Path>) -> anyhow::Result<Credentials> {
     let Some(path) = key else { return Ok(Credentials::Guests) };
     let secret = secret(path)?;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_millis();
@@ -262,13 +281,13 @@ fn credentials(key: Option<&Path>) -> Result<Credentials, Failed> {
 
 /// The key that signs the server's tokens, if it is known.
 #[cfg(target_os = "linux")]
-pub(super) fn key_of(common: &Common, server: Option<&OwnServer>) -> Result<Option<[u8; 32]>, Failed> {
+pub(super) fn key_of(common: &Common, server: Option<&OwnServer>) -> anyhow::Result<Option<[u8; 32]>> {
     server.map(OwnServer::token_key).or_else(|| common.token_key.clone()).map(|path| secret(&path)).transpose()
 }
 
-fn secret(path: &Path) -> Result<[u8; 32], Failed> {
+fn secret(path: &Path) -> anyhow::Result<[u8; 32]> {
     let secret = roost_storage::embedded::read_secret(path);
-    Ok(secret.with_context(|| format!("cannot read the token key {}", path.display()))?)
+    secret.with_context(|| format!("cannot read the token key {}", path.display()))
 }
 
 /// A number of this run alone, so that its users and their conversations are new.

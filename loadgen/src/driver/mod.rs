@@ -68,7 +68,7 @@ impl Credentials {
     const TTL_S: u64 = 7 * 24 * 3600;
 
     /// The CONNECT of a client; `token` is that of an earlier WELCOME.
-    fn connect(&self, client: ClientNo, token: Option<&str>) -> pb::Connect {
+    pub(crate) fn connect(&self, client: ClientNo, token: Option<&str>) -> pb::Connect {
         use roost_router::auth::{Claims, Scope};
         let mut connect = pb::Connect { device: "load".into(), ..pb::Connect::default() };
         match (self, token) {
