@@ -27,6 +27,8 @@ pub enum Transport {
     Auto,
     /// QUIC (RFC 9000) or nothing.
     Quic,
+    /// WebTransport or nothing: QUIC as browsers have it. A program gains nothing by it.
+    WebTransport,
     /// WebSocket (RFC 6455) alone.
     WebSocket,
 }
@@ -146,7 +148,7 @@ impl Builder {
         }
         let (endpoints, paths) = Default::default();
         let manner = Manner { encoding: self.encoding, transport: self.transport, tls, endpoints, paths };
-        if self.transport == Transport::Quic && !may_be_quic(&url, &manner) {
+        if matches!(self.transport, Transport::Quic | Transport::WebTransport) && !may_be_quic(&url, &manner) {
             return Err(ConnectError::NoQuic);
         }
         if self.token.is_some() {

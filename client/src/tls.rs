@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use quinn::crypto::rustls::QuicClientConfig;
-use roost_wire::limits;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, Error as TlsError, RootCertStore};
@@ -90,7 +89,8 @@ pub enum TrustError {
 #[derive(Clone)]
 pub struct Connector {
     stream: TlsConnector,
-    quic: quinn::ClientConfig,
+    /// For QUIC, without a protocol.
+    quic: ClientConfig,
 }
 
 impl Connector {
@@ -104,15 +104,17 @@ impl Connector {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(trust.roots()?)
             .with_no_client_auth();
-        config.alpn_protocols = vec![limits::ALPN.as_bytes().to_vec()];
-        let quic = QuicClientConfig::try_from(config.clone()).map_err(|error| TlsError::General(error.to_string()))?;
+        let quic = config.clone();
         config.alpn_protocols = vec![HTTP.to_vec()];
-        Ok(Self { stream: Arc::new(config).into(), quic: quinn::ClientConfig::new(Arc::new(quic)) })
+        Ok(Self { stream: Arc::new(config).into(), quic })
     }
 
-    /// The same trust for QUIC.
-    pub(crate) fn quic(&self) -> quinn::ClientConfig {
-        self.quic.clone()
+    /// The same trust for QUIC, on which `alpn` is spoken.
+    pub(crate) fn quic(&self, alpn: &[u8]) -> Result<quinn::ClientConfig, TrustError> {
+        let mut config = self.quic.clone();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let config = QuicClientConfig::try_from(config).map_err(|error| TlsError::General(error.to_string()))?;
+        Ok(quinn::ClientConfig::new(Arc::new(config)))
     }
 
     /// Makes `stream` a connection to `host`, a name or an address.

@@ -326,6 +326,13 @@ impl<D: Driver, U: Upstream, H: HttpService, C: Into<D::Conn> + Send + 'static> 
                         self.side.shard.undelivered(session, bytes, self.side.now);
                     }
                 }
+                Effect::Page { session, bytes } => {
+                    if self.driver.page(session, &bytes) {
+                        self.side.shard.page_sent(bytes.len());
+                    } else {
+                        self.side.shard.page_undelivered(session, bytes, self.side.now);
+                    }
+                }
                 Effect::HttpOpen { session, peer, bytes } => self.open_http(session, peer, bytes),
                 Effect::HttpData { session, bytes } => {
                     if let Some(link) = self.side.links.get(&session) {

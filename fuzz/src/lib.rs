@@ -12,6 +12,7 @@ mod frames;
 mod frames_json;
 mod frames_protobuf;
 mod handshake_head;
+mod quic;
 mod seeds;
 mod session_commands;
 mod tls_session;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "frames_protobuf", run: frames_protobuf::run },
     Target { name: "session_commands", run: session_commands::run },
     Target { name: "tls_session", run: tls_session::run },
+    Target { name: "quic", run: quic::run },
     Target { name: "tungstenite_differential", run: tungstenite_differential::run },
 ];
 

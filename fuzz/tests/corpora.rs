@@ -46,7 +46,7 @@ macro_rules! kept_inputs {
     };
 }
 
-kept_inputs! { ws_stream deflate handshake_head frames_json frames_protobuf session_commands tls_session tungstenite_differential }
+kept_inputs! { ws_stream deflate handshake_head frames_json frames_protobuf session_commands tls_session quic tungstenite_differential }
 
 #[test]
 fn every_target_has_a_test_a_program_and_first_inputs_that_hold() {

@@ -19,7 +19,7 @@ use crate::commands::key;
 use crate::config::{Config, QuicListen};
 use crate::glue::{EdgeLink, NodeRouter, Pages, RouterLink};
 use crate::guests::Guests;
-use crate::http::{self, Api};
+use crate::http::{self, Api, Transports};
 use crate::metrics::Sources;
 use crate::system::Root;
 use crate::tls::Tls;
@@ -97,7 +97,11 @@ pub(crate) async fn start(config: &Config) -> anyhow::Result<Node> {
 
     let pages = Pages {
         runtime: tokio::runtime::Handle::current(),
-        service: http::service(Api { router: Arc::clone(&router), guests }),
+        service: http::service(Api {
+            router: Arc::clone(&router),
+            guests,
+            transports: Arc::new(Transports { quic_port: quic.map(|addr| addr.port()), tls: tls.clone() }),
+        }),
     };
     match &tls {
         Some(tls) => Arc::clone(tls).watch()?,

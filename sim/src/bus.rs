@@ -66,7 +66,7 @@ pub(crate) struct SimBus {
 /// Happens to some parcels.
 pub(crate) struct Chance {
     percent: u32,
-    rng: Stream,
+    pub(crate) rng: Stream,
 }
 
 impl Chance {
@@ -76,7 +76,12 @@ impl Chance {
         Self { percent: 1 + rng.below(percent_max) as u32, rng }
     }
 
-    fn strikes(&mut self) -> bool {
+    /// A chance of `percent`.
+    pub(crate) fn of(seed: u64, fault: Fault, percent: u32) -> Self {
+        Self { percent, rng: Stream::new(seed, fault.name()) }
+    }
+
+    pub(crate) fn strikes(&mut self) -> bool {
         self.rng.chance(self.percent)
     }
 }

@@ -7,10 +7,12 @@ use bytes::BytesMut;
 use roost_client::core::{Core, Gone, Identity, LinkId};
 use roost_client::url::Url;
 use roost_client::{Cmid, Config, Record, Resume};
+use roost_edge::driver::quic::testkit::Trust;
 use roost_wire::ws::handshake::{key_from, parse_response, write_request};
 use roost_wire::ws::{Decoder, Event, MessageKind, Side, write_client_message, write_pong};
-use roost_wire::{Encoding, UserId};
+use roost_wire::{Encoding, UserId, limits};
 
+use crate::quic::Lane;
 use crate::rng::Stream;
 
 /// What is left when the app is killed.
@@ -32,6 +34,22 @@ enum State {
     Open(Decoder),
 }
 
+/// By which transports an app wants to connect. QUIC carries protobuf alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Socket,
+    Quic,
+    /// QUIC, and a WebSocket where that does not come through.
+    Auto,
+}
+
+/// A connection that is being opened by two transports.
+pub(crate) struct Race {
+    pub(crate) url: Url,
+    /// When a WebSocket is tried too.
+    pub(crate) socket_at: Option<Instant>,
+}
+
 /// A device of a person.
 pub(crate) struct Client {
     /// Whose.
@@ -40,12 +58,26 @@ pub(crate) struct Client {
     pub(crate) core: Option<Core>,
     pub(crate) user: Option<UserId>,
     pub(crate) sockets: BTreeMap<LinkId, Socket>,
+    /// Connections by QUIC, those that only say goodbye included.
+    pub(crate) lanes: BTreeMap<u64, Lane>,
+    /// What is not decided yet.
+    pub(crate) races: BTreeMap<LinkId, Race>,
+    pub(crate) trust: Trust,
+    pub(crate) way: Way,
+    /// The next connection is opened this way.
+    pub(crate) forced: Option<Way>,
+    /// A WebSocket came through where QUIC did not: that is believed until then.
+    pub(crate) no_quic_until: Option<Instant>,
+    /// The session that the app was told of last has not been told to be lost.
+    pub(crate) told_connected: bool,
+    /// Datagrams do not come through.
+    pub(crate) udp_blocked: bool,
     pub(crate) disk: Disk,
     /// How far its clock stands from the true time, in ms.
     pub(crate) skew_ms: i64,
     config: Config,
     encoding: Encoding,
-    random: Stream,
+    pub(crate) random: Stream,
 }
 
 /// What bytes from the network meant.
@@ -58,16 +90,30 @@ pub(crate) enum Heard {
 }
 
 impl Client {
-    pub(crate) fn new(seed: u64, number: usize, person: usize, config: &Config) -> Self {
+    pub(crate) fn new(seed: u64, number: usize, person: usize, config: &Config, window_bytes: usize) -> Self {
+        let ways = [Way::Auto, Way::Auto, Way::Auto, Way::Quic, Way::Socket];
+        // Half of them speak JSON.
+        let encoding = Encoding::ALL[number % 2];
+        let way = match encoding {
+            Encoding::Json => Way::Socket,
+            Encoding::Protobuf => ways[Stream::new(seed, &format!("way of client {number}")).below(ways.len())],
+        };
         Self {
             person,
             device: format!("device {number}"),
             core: None,
             user: None,
             sockets: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            races: BTreeMap::new(),
+            trust: Trust::new(limits::ALPN, window_bytes as u32),
+            way,
+            forced: None,
+            no_quic_until: None,
+            told_connected: false,
+            udp_blocked: false,
             disk: Disk::default(),
-            // Half of them speak JSON.
-            encoding: Encoding::ALL[number % 2],
+            encoding,
             skew_ms: 0,
             config: config.clone(),
             random: Stream::new(seed, &format!("client {number}")),
@@ -97,6 +143,10 @@ impl Client {
         if let Some(mut core) = self.core.take() {
             self.disk.resume = core.resume();
         }
+        // Nobody is there any more to say goodbye.
+        self.lanes.clear();
+        self.races.clear();
+        (self.forced, self.no_quic_until, self.told_connected) = (None, None, false);
         std::mem::take(&mut self.sockets).into_values().map(|socket| socket.conn).collect()
     }
 

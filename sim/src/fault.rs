@@ -68,6 +68,24 @@ kinds! {
     BusReorder = "bus parcel late",
     /// Two nodes hear nothing of each other for a while, or one nothing of the other.
     BusPartition = "bus partition",
+    /// A datagram of QUIC is lost.
+    DatagramLoss = "datagram lost",
+    /// A datagram is overtaken by later ones.
+    DatagramReorder = "datagram late",
+    /// A datagram arrives twice.
+    DatagramDuplicate = "datagram doubled",
+    /// A datagram arrives with another bit, or cut.
+    DatagramSpoilt = "datagram spoilt",
+    /// A stranger sends a datagram once more that it has overheard, from an address of its own or as if from the sender's.
+    DatagramReplay = "datagram replayed",
+    /// Datagrams of a client do not come through for a while.
+    UdpBlocked = "UDP blocked",
+    /// A client has another address from now on, and may or may not know.
+    AddressChange = "address changed",
+    /// A client moves its session to another transport, or to another connection of the same.
+    Move = "session moved",
+    /// One of the two connections breaks at the moment when a session is handed over.
+    MoveCut = "cut at a hand-over",
 }
 
 /// How often each kind happened.

@@ -14,12 +14,14 @@
 //! Each kind of fault, the network, the workload and every client have random streams of their own.
 #![forbid(unsafe_code)]
 
+mod air;
 mod bus;
 mod client;
 mod fault;
 mod model;
 mod net;
 mod node;
+mod quic;
 mod rng;
 pub mod seeds;
 mod setup;

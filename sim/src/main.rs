@@ -68,18 +68,21 @@ struct Size {
     /// Nothing goes wrong
     #[arg(long)]
     fair: bool,
+    /// Nothing goes wrong, but sessions move to other transports and addresses
+    #[arg(long)]
+    moving: bool,
 }
 
 impl Size {
     fn plan(self, seed: u64) -> Plan {
-        let Self { people, nodes, acts, fair } = self;
+        let Self { people, nodes, acts, fair, moving } = self;
         let nodes = nodes.map(|nodes| nodes as usize);
-        Plan { seed, people: people as usize, nodes, acts, faults: !fair, trace: false }
+        Plan { seed, people: people as usize, nodes, acts, faults: !fair && !moving, moving, trace: false }
     }
 
     /// The command that repeats a run.
     fn replay(self, seed: u64) -> String {
-        let (Self { people, nodes, acts, fair }, usual) = (self, Plan::of(seed));
+        let (Self { people, nodes, acts, fair, moving }, usual) = (self, Plan::of(seed));
         let mut command = format!("cargo xtask sim replay --seed {seed}");
         if people as usize != usual.people {
             command += &format!(" --people {people}");
@@ -92,6 +95,9 @@ impl Size {
         }
         if fair {
             command += " --fair";
+        }
+        if moving {
+            command += " --moving";
         }
         command
     }

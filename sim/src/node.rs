@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use roost_edge::driver::quic::testkit::{Site, Station};
 use roost_edge_core::{Effect, Shard, ShardMetrics};
 use roost_router::auth::Keys;
 use roost_router::{Downstream, Env, Parcel, Router, RouterSnapshot};
@@ -84,7 +85,14 @@ pub(crate) struct Ground<'a> {
 
 /// A process that serves. After [`Node::kill`] only the store stays.
 pub(crate) struct Node {
+    /// Those of streams, and as many of QUIC behind them.
     pub(crate) shards: Vec<Shard>,
+    /// Which of the stations a datagram is for.
+    pub(crate) site: Site,
+    /// The connections of the shards of QUIC.
+    pub(crate) stations: Vec<Station>,
+    /// Sessions by QUIC, and whose they are.
+    pub(crate) native: BTreeMap<SessionKey, usize>,
     pub(crate) metrics: Vec<Arc<ShardMetrics>>,
     pub(crate) life: u32,
     /// It sends its sessions away.
@@ -117,7 +125,7 @@ impl Node {
     ) -> Self {
         let Ground { seed, setup, began, news } = *ground;
         let mailbox =
-            Mailbox { shards: setup.shards, items: Mutex::default(), alive: store.life(), news: Arc::clone(news) };
+            Mailbox { shards: 2 * setup.shards, items: Mutex::default(), alive: store.life(), news: Arc::clone(news) };
         let mailbox = Arc::new(mailbox);
         let random = Mutex::new(Stream::new(seed, &format!("router {number} {life}")));
         let env = SimEnv { began, clock: clock.clone(), random };
@@ -126,12 +134,19 @@ impl Node {
         let router = Router::with_bus(config, keys, Arc::new(store.clone()), Arc::clone(&mailbox), env, bus);
         let now = tokio::time::Instant::now().into_std();
         let config = Arc::new(setup.shard.clone());
-        let metrics: Vec<_> = (0..setup.shards).map(|_| Arc::new(ShardMetrics::default())).collect();
+        let metrics: Vec<_> = (0..2 * setup.shards).map(|_| Arc::new(ShardMetrics::default())).collect();
         let shard = |(number, metrics): (usize, &Arc<ShardMetrics>)| {
             Shard::new(Arc::clone(&config), number as u16, Arc::clone(metrics), now, clock.unix_ms(began))
         };
+        // The secret outlives the process: so its next life tells clients of this one that they are forgotten.
+        let site = Site::new(&setup.shard, setup.shards, [number as u8; 32], |_| {});
+        let mut ids = Stream::new(seed, &format!("quic {number} {life}"));
+        let stations = (0..setup.shards).map(|at| site.station(at, setup.shards + at, ids.bytes(), now)).collect();
         Self {
             shards: metrics.iter().enumerate().map(shard).collect(),
+            site,
+            stations,
+            native: BTreeMap::new(),
             metrics,
             life,
             draining: false,
@@ -192,6 +207,7 @@ impl Node {
         match up {
             Up::Gone { session, .. } => {
                 self.who.remove(session);
+                self.native.remove(session);
                 self.owed.remove(session);
                 for joined in self.topics.values_mut() {
                     joined.remove(session);
@@ -225,8 +241,14 @@ impl Node {
         self.router.metrics()
     }
 
+    /// Times a connection by QUIC was followed to another address.
+    pub(crate) fn followed(&self) -> u64 {
+        self.stations.iter().map(|station| station.counted().migrations).sum()
+    }
+
     /// When a shard is to be turned next.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.shards.iter().filter_map(Shard::next_deadline).min()
+        let stations = self.stations.iter().filter_map(Station::next_deadline);
+        self.shards.iter().filter_map(Shard::next_deadline).chain(stations).min()
     }
 }

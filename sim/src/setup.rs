@@ -13,6 +13,7 @@ use crate::world::Plan;
 /// A deployment.
 pub(crate) struct Setup {
     pub(crate) nodes: usize,
+    /// Of each kind.
     pub(crate) shards: u16,
     /// Clients, in the order of their people; the last ones are second devices.
     pub(crate) clients: Vec<usize>,
@@ -65,7 +66,11 @@ impl Setup {
             shard,
             client,
             window_bytes: if tight { 2048 } else { 64 * 1024 },
-            faults: if plan.faults { draw_faults(plan.seed) } else { Vec::new() },
+            faults: match plan {
+                Plan { moving: true, .. } => MOVES.map(|fault| (fault, Duration::from_secs(1))).to_vec(),
+                Plan { faults: true, .. } => draw_faults(plan.seed),
+                _ => Vec::new(),
+            },
         }
     }
 
@@ -75,11 +80,18 @@ impl Setup {
     }
 }
 
+/// What is nothing wrong.
+const MOVES: [Fault; 2] = [Fault::Move, Fault::AddressChange];
+
 /// Each kind comes in two of three runs, more or less often: so each is met alone, and all are met together.
 fn draw_faults(seed: u64) -> Vec<(Fault, Duration)> {
     let draw = |fault: &Fault| {
         let mut rng = Stream::new(seed, &format!("how often: {}", fault.name()));
-        let mean = rng.ms(4_000, 40_000);
+        let mean = match fault {
+            // A client that moves is one of six, and what is met in the middle of it is the question.
+            Fault::Move | Fault::MoveCut | Fault::AddressChange => rng.ms(1_000, 10_000),
+            _ => rng.ms(4_000, 40_000),
+        };
         rng.chance(66).then_some((*fault, mean))
     };
     Fault::ALL.iter().filter_map(draw).collect()

@@ -45,6 +45,10 @@ struct Sum {
     shown: u64,
     told: u64,
     memberships: u64,
+    native: u64,
+    moves: u64,
+    pages: u64,
+    followed: u64,
     steps: u64,
     faults: FaultCounts,
 }
@@ -57,11 +61,15 @@ impl Sum {
         self.shown += outcome.shown;
         self.told += outcome.told;
         self.memberships += outcome.memberships;
+        self.native += outcome.native;
+        self.moves += outcome.moves;
+        self.pages += outcome.pages;
+        self.followed += outcome.followed;
         self.steps += outcome.steps;
         self.faults += &outcome.faults;
     }
 
-    fn fields(&self) -> [(&'static str, u64); 8] {
+    fn fields(&self) -> [(&'static str, u64); 12] {
         [
             ("seeds", self.seeds),
             ("sends acknowledged", self.acknowledged),
@@ -69,6 +77,10 @@ impl Sum {
             ("entries shown", self.shown),
             ("pushes and replies checked", self.told),
             ("changes of membership", self.memberships),
+            ("sessions by QUIC", self.native),
+            ("sessions handed over", self.moves),
+            ("pages on streams of their own", self.pages),
+            ("addresses followed", self.followed),
             ("steps", self.steps),
             ("faults", self.faults.total()),
         ]

@@ -29,19 +29,36 @@ fn fair_weather_delivers_everything() {
 }
 
 #[test]
+fn a_session_that_moves_is_one_session_to_its_app() {
+    let (mut moves, mut followed) = (0, 0);
+    for seed in 0..20 {
+        let outcome = well(&Plan { faults: false, moving: true, ..Plan::of(seed) });
+        moves += outcome.moves;
+        followed += outcome.followed;
+    }
+    assert!(moves > 100 && followed > 20, "{moves} moves, {followed} addresses followed");
+}
+
+#[test]
 fn f14_f18_nothing_acknowledged_is_lost_doubled_or_reordered_and_every_kind_of_fault_happens() {
     let (mut faults, mut acknowledged, mut memberships) = (FaultCounts::default(), 0, 0);
+    let (mut native, mut moves, mut followed) = (0, 0, 0);
     for seed in 0..SEEDS {
         let outcome = well(&Plan::of(seed));
         faults += &outcome.faults;
         acknowledged += outcome.acknowledged;
         memberships += outcome.memberships;
+        native += outcome.native;
+        moves += outcome.moves;
+        followed += outcome.followed;
     }
     println!("{SEEDS} seeds, {acknowledged} acknowledged, {memberships} changes of membership, faults:\n{faults}");
+    println!("{native} sessions by QUIC, {moves} handed over, {followed} addresses followed");
     let never: Vec<&str> = faults.iter().filter(|(_, count)| *count == 0).map(|(fault, _)| fault.name()).collect();
     assert!(never.is_empty(), "in {SEEDS} seeds these never happened: {never:?}");
     assert!(faults.of(Fault::WritesLost) > SEEDS / 10, "the fsync boundary is hardly tried");
     assert!(acknowledged > 50 * SEEDS && memberships > SEEDS, "{acknowledged} {memberships}");
+    assert!(native > 4 * SEEDS && moves > 2 * SEEDS && followed > SEEDS / 10, "{native} {moves} {followed}");
 }
 
 #[test]

@@ -67,12 +67,12 @@ def cut(bytes_: bytearray):
 
 
 class Client(QuicConnectionProtocol):
-    """One session: frames on the first stream, and in datagrams."""
+    """One session: frames on the first stream, on those of pages, and in datagrams."""
 
     def __init__(self, *more, **options):
         super().__init__(*more, **options)
         self.stream = None
-        self.input = bytearray()
+        self.inputs, self.pages = {}, []
         self.arrived = asyncio.Event()
         self.seen, self.datagrams = [], []
         self.ended = None
@@ -81,9 +81,13 @@ class Client(QuicConnectionProtocol):
 
     def quic_event_received(self, event):
         if isinstance(event, StreamDataReceived):
-            self.input += event.data
-            while (frame := cut(self.input)) is not None:
+            input_ = self.inputs.setdefault(event.stream_id, bytearray())
+            input_ += event.data
+            while (frame := cut(input_)) is not None:
                 self.seen.append(self.pb.Frame.FromString(frame))
+                if event.stream_id != self.stream:
+                    self.pages.append((event.stream_id, self.seen[-1].WhichOneof("body")))
+            assert not event.end_stream or not input_, "whole frames"
         elif isinstance(event, DatagramFrameReceived):
             data = bytearray(event.data)
             self.datagrams.append(self.pb.Frame.FromString(cut(data)))
@@ -267,10 +271,32 @@ class Relay(asyncio.DatagramProtocol):
         self.client.datagram_received(data, addr)
 
 
+def test_a_long_page_of_history_comes_on_a_stream_of_its_own(server, pb):
+    ada, bob = server.guest("Ada"), server.guest("Bob")
+
+    async def walk():
+        async with connected(server, pb, ada["token"], "laptop") as a:
+            made = await a.ask("conversation", create={"kind": pb.DIRECT, "members": [bob["user"]]})
+            conv = made.conv
+            for number in range(40):
+                text = f"{number} ".ljust(200, "x")
+                await a.ask("sent", send={"conv": conv, "cmid": str(uuid.uuid4()), "body": {"text": text}})
+            short = await a.ask("page", history={"conv": conv, "after": 0, "limit": 5})
+            assert (len(short.entries), a.pages) == (5, [])
+            page = await a.ask("page", history={"conv": conv, "after": 0, "limit": 50})
+            assert [entry.seq for entry in page.entries] == list(range(1, 41))
+            # Unidirectional, of the server, the first (RFC 9000, section 2.1).
+            assert a.pages == [(3, "page")]
+            await a.ask("page", history={"conv": conv, "before": 41, "limit": 50})
+            assert a.pages == [(3, "page"), (7, "page")]
+
+    run(walk())
+
+
 def test_f02_a_wrong_alpn_is_refused(server, pb):
     async def walk():
         with pytest.raises(ConnectionError):
-            async with opened(server, pb, alpn="h3"):
+            async with opened(server, pb, alpn="h2"):
                 pass
 
     run(walk())

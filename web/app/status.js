@@ -41,7 +41,8 @@ export class Status {
   #changed() {
     clearInterval(this.#tick);
     clearTimeout(this.#soon);
-    const { name } = this.#client.state;
+    const { name, way } = this.#client.state;
+    this.element.dataset.way = way ?? "";
     if (name === "online") return this.#hide();
     if (name === "waiting") this.#tick = setInterval(() => this.#draw(), 500);
     if (this.element.hidden) this.#soon = setTimeout(() => this.#draw(), SAY_AFTER_MS);

@@ -4,6 +4,7 @@ import { CLOSE, RoostError, shouldReconnect } from "./codes.js";
 import { Emitter } from "./emitter.js";
 import { fullJitter } from "./env.js";
 import { Link } from "./link.js";
+import { Ways } from "./ways.js";
 
 const BACKOFF_BASE_MS = 1_000;
 const BACKOFF_CAP_MS = 30_000;
@@ -17,6 +18,7 @@ const RIVAL_MS = 60_000;
 /**
  * @typedef {object} ConnectionState
  * @property {"stopped" | "connecting" | "online" | "waiting"} name
+ * @property {string} [way] while online: the transport, "WebTransport" or "WebSocket"
  * @property {number} [retryAt] while waiting: when the next try begins, in ms since the epoch
  * @property {number} [code] the close code behind "waiting" or "stopped"
  * @property {RoostError} [error] why it stopped, if the server said so
@@ -59,7 +61,8 @@ export class Connection extends Emitter {
    */
   constructor({ env, url, device, credentials }) {
     super();
-    this.#env = env;
+    const ways = new Ways(env);
+    this.#env = { ...env, openSocket: ways.open.bind(ways) };
     this.#url = url;
     this.#device = device;
     this.#credentials = credentials;
@@ -171,7 +174,7 @@ export class Connection extends Emitter {
     this.#next = null;
     this.#onlineSince = this.#env.now();
     old?.close();
-    this.#go({ name: "online" });
+    this.#go({ name: "online", way: link.way });
     this.emit("welcome", welcome);
   }
 

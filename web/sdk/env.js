@@ -1,7 +1,8 @@
 // Time, chance and the network come in from outside, so that tests can play them.
 
 /**
- * @typedef {object} SocketLike What the SDK uses of a WebSocket.
+ * @typedef {object} SocketLike What the SDK uses of a WebSocket. A message may be a frame instead of its text.
+ * @property {string} [way] by which way it came, once it is open
  * @property {(text: string) => void} send
  * @property {(code?: number, reason?: string) => void} close
  * @property {((event: any) => void) | null} onopen
@@ -18,6 +19,7 @@
  * @property {(run: () => void, ms: number) => any} setTimer
  * @property {(timer: any) => void} clearTimer
  * @property {(url: string, protocol: string) => SocketLike} openSocket
+ * @property {((url: string, options: object) => any) | undefined} [openTransport] a WebTransport, where there is such a thing
  * @property {(url: string, init?: any) => Promise<{ ok: boolean, status: number, json: () => Promise<any> }>} fetch
  */
 
@@ -33,6 +35,7 @@ export const systemEnv = {
   setTimer: (run, ms) => setTimeout(run, Math.min(Math.max(ms, 0), TIMER_MS_MAX)),
   clearTimer: (timer) => clearTimeout(timer),
   openSocket: (url, protocol) => /** @type {any} */ (new WebSocket(url, protocol)),
+  openTransport: "WebTransport" in globalThis ? (url, options) => new WebTransport(url, options) : undefined,
   fetch: (url, init) => fetch(url, init),
 };
 

@@ -70,6 +70,11 @@ export class Link {
     return this.#live && !this.#closed;
   }
 
+  /** By which transport it came: "WebTransport" or "WebSocket". */
+  get way() {
+    return this.#socket.way ?? "WebSocket";
+  }
+
   /** True if CONNECT went out and no WELCOME came: the server may have the session all the same. */
   get unanswered() {
     return this.#rid > 0 && !this.#live;
@@ -142,12 +147,12 @@ export class Link {
 
   /** @param {unknown} data */
   #received(data) {
-    if (this.#closed || typeof data !== "string") return;
+    if (this.#closed) return;
     this.#heardAt = this.#env.now();
     /** @type {Frame} */
     let frame;
     try {
-      frame = JSON.parse(data);
+      frame = typeof data === "string" ? JSON.parse(data) : data;
     } catch {
       return; // Not ours; a reader ignores what it does not know.
     }

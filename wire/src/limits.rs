@@ -1,6 +1,6 @@
 //! Limits of the protocol, each with its unit in its name. Those a deployment may change are defaults of a setting.
 
-pub use crate::native::ALPN;
+pub use crate::native::{ALPN, WEBTRANSPORT_PATH};
 
 /// Largest frame a client may send, header not counted. Told in WELCOME.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
@@ -13,6 +13,9 @@ pub const MESSAGE_FRAGMENTS_MAX: u32 = 1024;
 pub const FRAGMENT_BYTES_MEAN_MIN: u32 = 64;
 /// Messages below this many bytes are sent as they are, whatever was agreed on: there is little to gain.
 pub const DEFLATE_BYTES_MIN: usize = 64;
+/// A PAGE of so many bytes comes on a stream of its own, where the transport has any: what takes several datagrams would hold up
+/// pushes behind it whenever one of them is lost.
+pub const PAGE_STREAM_BYTES_MIN: usize = 4 * 1024;
 /// Largest message on the path `/echo`, which is for conformance tests and benchmarks only.
 pub const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest HTTP request head.

@@ -10,6 +10,9 @@ use crate::ws::payload_of;
 /// The name of the protocol on QUIC (RFC 7301), and of its form there in HELLO.
 pub const ALPN: &str = "roost/1";
 
+/// Where a server takes sessions by WebTransport: the path of the request (RFC 9220), without a query.
+pub const WEBTRANSPORT_PATH: &str = "/wt";
+
 /// Most bytes of a varint (protobuf, "Base 128 Varints").
 const VARINT_BYTES_MAX: usize = 10;
 

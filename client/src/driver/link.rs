@@ -49,10 +49,10 @@ pub(super) enum Lane {
 }
 
 impl Lane {
-    pub(super) const fn way(&self) -> Way {
+    pub(super) fn way(&self) -> Way {
         match self {
             Self::WebSocket(_) => Way::WebSocket,
-            Self::Quic(_) => Way::Quic,
+            Self::Quic(quic) => quic.way(),
         }
     }
 

@@ -4,6 +4,7 @@ pub(crate) mod link;
 mod quic;
 pub(crate) mod race;
 mod websocket;
+mod webtransport;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -29,6 +29,8 @@ pub enum Way {
     WebSocket,
     /// QUIC (RFC 9000).
     Quic,
+    /// WebTransport (draft-ietf-webtrans-http3): QUIC as browsers have it.
+    WebTransport,
 }
 
 impl Way {
@@ -38,6 +40,7 @@ impl Way {
         match self {
             Self::WebSocket => "WebSocket",
             Self::Quic => "QUIC",
+            Self::WebTransport => "WebTransport",
         }
     }
 }
@@ -77,6 +80,7 @@ pub(super) async fn open(url: &Url, manner: &Manner) -> Result<Lane, Gone> {
     let quic = async { Quic::open(url, manner).await.map(|quic| Lane::Quic(Box::new(quic))) };
     match manner.transport {
         Transport::Quic => quic.await,
+        Transport::WebTransport => Quic::open_webtransport(url, manner).await.map(|quic| Lane::Quic(Box::new(quic))),
         Transport::Auto if may_be_quic(url, manner) && manner.paths.hopes_for_quic(url, Instant::now()) => {
             let opened = first(quic, websocket, HEAD_START).await;
             if matches!(opened, Ok(Lane::WebSocket(_))) {

@@ -123,6 +123,12 @@ pub trait Driver {
         false
     }
 
+    /// Sends `bytes` to `key` on a stream of their own, whole. False: not in this way, or not now; try the stream.
+    fn page(&mut self, key: SessionKey, bytes: &Bytes) -> bool {
+        let _ = (key, bytes);
+        false
+    }
+
     /// How many keys are attached.
     fn connections(&self) -> usize;
 

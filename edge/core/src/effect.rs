@@ -38,6 +38,14 @@ pub enum Effect {
         /// One frame, its length before it.
         bytes: Bytes,
     },
+    /// A page of history, which need not wait for what is queued, nor what is queued for it. Where it cannot have a stream of its
+    /// own now, it is to be given back to [`crate::Shard::page_undelivered`].
+    Page {
+        /// The connection.
+        session: SessionKey,
+        /// One frame, its length before it.
+        bytes: Bytes,
+    },
     /// A request that is not for us: a new stream for the HTTP service.
     HttpOpen {
         /// The connection.

@@ -215,6 +215,7 @@ impl Rig {
             Effect::Close(_) => "close".into(),
             Effect::CloseWith { code, .. } => format!("close {}", code.number()),
             Effect::Datagram { bytes, .. } => format!("datagram {}", bytes.len()),
+            Effect::Page { bytes, .. } => format!("page {}", bytes.len()),
             Effect::HttpOpen { bytes, .. } => format!("http open {}", bytes.len()),
             Effect::HttpData { bytes, .. } => format!("http data {}", bytes.len()),
             Effect::HttpEof { .. } => "http eof".into(),

@@ -204,6 +204,17 @@ pub const QUIC_PINGS: Name = counter(
     "roost_quic_pings_total",
     "Pings sent to clients that had acknowledged nothing for a while, so that what is kept for them is let go.",
 );
+/// Sessions of WebTransport.
+pub const WEBTRANSPORT_SESSIONS: Name =
+    counter("roost_webtransport_sessions_total", "WebTransport sessions let in: their request was answered with 200.");
+/// What was refused of WebTransport, by reason.
+pub const WEBTRANSPORT_REFUSED: Name = counter(
+    "roost_webtransport_refused_total",
+    "Requests of HTTP/3 that became no WebTransport session, and streams and datagrams beside one.",
+);
+/// Connections that broke HTTP/3.
+pub const WEBTRANSPORT_BROKEN: Name =
+    counter("roost_webtransport_broken_total", "Connections closed because what came on them broke HTTP/3.");
 /// Sessions without a head.
 pub const NATIVE_OPENED: Name =
     counter("roost_quic_sessions_begun_total", "QUIC connections that opened their stream, so that CONNECT is due.");
@@ -332,9 +343,18 @@ pub(super) const QUIC: &[Series<QuicSnapshot, u64>] = &[
     (QUIC_DROPPED, reason("stray"), |quic| quic.dropped_stray),
     (QUIC_DROPPED, reason("forward_full"), |quic| quic.dropped_forward),
     (QUIC_DROPPED, reason("answer"), |quic| quic.dropped_answer),
+    (QUIC_DROPPED, reason("move"), |quic| quic.dropped_move),
     (QUIC_DROPPED, reason("unsendable"), |quic| quic.dropped_unsendable),
     (QUIC_HELD_BACK, None, |quic| quic.held_back),
     (QUIC_PINGS, None, |quic| quic.pings),
+    (WEBTRANSPORT_SESSIONS, None, |quic| quic.h3_sessions),
+    (WEBTRANSPORT_REFUSED, reason("path"), |quic| quic.h3_refused_path),
+    (WEBTRANSPORT_REFUSED, reason("origin"), |quic| quic.h3_refused_origin),
+    (WEBTRANSPORT_REFUSED, reason("method"), |quic| quic.h3_refused_method),
+    (WEBTRANSPORT_REFUSED, reason("malformed"), |quic| quic.h3_refused_malformed),
+    (WEBTRANSPORT_REFUSED, reason("stream"), |quic| quic.h3_refused_stream),
+    (WEBTRANSPORT_REFUSED, reason("datagram"), |quic| quic.h3_refused_datagram),
+    (WEBTRANSPORT_BROKEN, None, |quic| quic.h3_broken),
 ];
 
 /// What is told per shard.

@@ -15,6 +15,8 @@ use world::World;
 
 /// Steps of one input.
 const STEPS_MAX: usize = 400;
+/// From this tag on steps are those of sessions that are no WebSockets.
+const NATIVE_TAGS: u8 = 112;
 
 pub(crate) fn run(input: &[u8]) {
     let mut input = Unstructured::new(input);
@@ -36,6 +38,9 @@ pub(crate) fn run(input: &[u8]) {
 
 /// Does one step. An error: the input is used up.
 fn step(world: &mut World, tag: u8, input: &mut Unstructured<'_>) -> Result<()> {
+    if tag >= NATIVE_TAGS {
+        return native_step(world, tag, input);
+    }
     match tag % 28 {
         0 => drop(world.open()),
         1 | 2 => {
@@ -136,6 +141,37 @@ fn step(world: &mut World, tag: u8, input: &mut Unstructured<'_>) -> Result<()> 
             _ => world.turns(),
         },
         _ => world.turn(),
+    }
+    Ok(())
+}
+
+/// Does a step of sessions on a stream of QUIC.
+fn native_step(world: &mut World, tag: u8, input: &mut Unstructured<'_>) -> Result<()> {
+    match tag % 8 {
+        0 => drop(world.open_native(input.arbitrary()?)),
+        1 | 2 => {
+            let datagrams = input.arbitrary()?;
+            if let Some(peer) = world.open_native(datagrams) {
+                world.obey_effects();
+                world.command(peer, 0, 1);
+                world.obey_effects();
+                world.accept(peer);
+                world.turns();
+            }
+        }
+        3 | 4 => {
+            let (peer, bytes) = (world.pick(input)?, some_bytes(input)?);
+            world.datagram(peer, bytes);
+        }
+        5 => {
+            let (peer, which, rid) = (world.pick(input)?, input.arbitrary()?, input.arbitrary()?);
+            world.command_datagram(peer, which, rid);
+        }
+        6 => {
+            let (peer, which, cut) = (world.pick(input)?, input.arbitrary()?, input.arbitrary()?);
+            world.command_cut(peer, which, cut);
+        }
+        _ => world.refuse_datagrams(input.arbitrary()?),
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use roost_wire::link::SessionKey;
+use roost_wire::native::Cut;
 use roost_wire::pb::Frame;
 use roost_wire::ws::{Decoder, Event, Inflater, Side};
 use roost_wire::{Encoding, FrameBody};
@@ -27,6 +28,9 @@ pub(super) struct Peer {
     pub(super) paused: bool,
     /// The driver was told that bytes wait, and has not written them all.
     pub(super) write_wanted: bool,
+    /// It is no WebSocket; and takes datagrams.
+    pub(super) native: bool,
+    pub(super) datagrams: bool,
     /// It sent a request head that asks for a session.
     pub(super) upgraded: bool,
     pub(super) offers_deflate: bool,
@@ -66,6 +70,7 @@ pub(super) enum Http {
 enum Reading {
     Head(Vec<u8>),
     Frames(Decoder, Option<Inflater>),
+    Native(Cut),
     Other,
 }
 
@@ -78,6 +83,8 @@ impl Peer {
             half_closed: false,
             paused: false,
             write_wanted: false,
+            native: false,
+            datagrams: false,
             upgraded: false,
             offers_deflate: false,
             encoding: Encoding::Json,
@@ -93,6 +100,13 @@ impl Peer {
             last_push: 0,
             reading: Reading::Head(Vec::new()),
         }
+    }
+
+    /// One whose stream carries frames from the start.
+    pub(super) fn native(index: usize, key: SessionKey, datagrams: bool) -> Self {
+        let reading = Reading::Native(Cut::default());
+        let peer = Self::new(index, key);
+        Self { native: true, datagrams, upgraded: true, encoding: Encoding::Protobuf, reading, ..peer }
     }
 
     /// Whether every durable push is owed to it from now on.
@@ -119,6 +133,14 @@ impl Peer {
             } else {
                 Reading::Frames(Decoder::new(Side::Client, MESSAGE_BYTES_MAX), None)
             };
+        }
+        if let Reading::Native(cut) = &mut self.reading {
+            let (mut at, mut got) = (0, Vec::new());
+            while let Some(frame) = cut.next(&bytes, &mut at, MESSAGE_BYTES_MAX).expect("we send frames") {
+                got.push(frames::decode_one(Encoding::Protobuf, frame));
+            }
+            got.iter().for_each(|frame| self.frame(frame, readers));
+            return;
         }
         let Reading::Frames(decoder, inflater) = &mut self.reading else { return };
         assert!(!self.closed || bytes.is_empty(), "bytes behind the close frame");
@@ -147,6 +169,22 @@ impl Peer {
         for frame in &got {
             self.frame(frame, readers);
         }
+    }
+
+    /// What came beside the stream: one frame that may be lost, and that may overtake others.
+    pub(super) fn read_datagram(&self, bytes: &[u8], readers: &Readers) {
+        assert!(self.native && self.datagrams && self.accepted > 0, "{:?} takes no datagrams", self.key);
+        let frame = frames::decode_one(Encoding::Protobuf, bytes);
+        let Some(FrameBody::Typing(typing)) = &frame.body else { panic!("not to be lost: {frame:?}") };
+        let number = typing.user.parse().expect("our number");
+        assert!(readers[&number].contains(&self.index), "{:?} got {number}, which is for others", self.key);
+    }
+
+    /// A reply came on a stream of its own. It may overtake what was queued before.
+    pub(super) fn read_page(&self, bytes: &[u8]) {
+        assert!(self.native && self.accepted > 0, "{:?} has one stream", self.key);
+        let frame = frames::decode_one(Encoding::Protobuf, bytes);
+        assert!(frame.rid != 0 && matches!(frame.body, Some(FrameBody::Page(_))), "a page: {frame:?}");
     }
 
     fn frame(&mut self, frame: &Frame, readers: &Readers) {

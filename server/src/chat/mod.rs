@@ -56,7 +56,8 @@ pub struct ChatArgs {
     /// roost-data/dev-tls/cert.pem
     #[arg(long, value_name = "FILE", env = "ROOST_CA")]
     ca: Option<PathBuf>,
-    /// What carries the session: auto tries QUIC first where the server speaks TLS, and WebSocket 250 ms later
+    /// What carries the session: auto tries QUIC first where the server speaks TLS, and WebSocket 250 ms later; wt is
+    /// WebTransport, as browsers have it
     #[arg(long, value_name = "WAY", value_enum, default_value = "auto", env = "ROOST_TRANSPORT")]
     transport: Way,
     /// Print events as JSON, one a line, and read messages as lines
@@ -73,6 +74,7 @@ enum Way {
     Auto,
     Quic,
     Ws,
+    Wt,
 }
 
 impl From<Way> for Transport {
@@ -81,6 +83,7 @@ impl From<Way> for Transport {
             Way::Auto => Self::Auto,
             Way::Quic => Self::Quic,
             Way::Ws => Self::WebSocket,
+            Way::Wt => Self::WebTransport,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod api;
 mod assets;
+mod transports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use axum::routing::{get, post};
 
 use crate::glue::NodeRouter;
 use crate::guests::Guests;
+
+pub(crate) use self::transports::Transports;
 
 /// A kept-alive connection must begin its next request within this time.
 pub(crate) const HEAD_WITHIN: Duration = Duration::from_secs(60);
@@ -27,6 +30,7 @@ const BODY_BYTES_MAX: usize = 128 * 1024;
 pub(crate) struct Api {
     pub router: Arc<NodeRouter>,
     pub guests: Arc<Guests>,
+    pub transports: Arc<Transports>,
 }
 
 /// The other end of a request's connection.
@@ -39,6 +43,7 @@ pub(crate) fn service(api: Api) -> Router {
         .route("/v1/guest", post(api::guest))
         .route("/v1/refresh", post(api::refresh))
         .route("/v1/publish", post(api::publish))
+        .route("/v1/transports", get(transports::tell))
         .route("/ws", get(api::upgrade_needed))
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use roost_client::{Client, Event, Events, Transport, Trust, Way};
+use roost_client::{Client, ConnectError, EndReason, Event, Events, Transport, Trust, Way};
 use roost_wire::ConvId;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -66,19 +66,34 @@ async fn channel(client: &Client) -> ConvId {
 
 #[tokio::test]
 async fn f02_people_by_quic_and_by_websocket_talk_to_each_other() {
+    talk(Transport::Quic, Way::Quic).await;
+}
+
+#[tokio::test]
+async fn f02_people_by_webtransport_and_by_websocket_talk_to_each_other() {
+    talk(Transport::WebTransport, Way::WebTransport).await;
+}
+
+async fn talk(transport: Transport, way: Way) {
     let (_folder, path) = folder();
     let server = Server::start(&path, &["--dev-tls"]);
     let port = server.listen.port();
-    let (ada, mut ada_hears) = enter("Ada", port, &path, Transport::Quic).await;
+    let (ada, mut ada_hears) = enter("Ada", port, &path, transport).await;
     let (bob, mut bob_hears) = enter("Bob", port, &path, Transport::WebSocket).await;
-    assert_eq!((ada.way(), bob.way()), (Some(Way::Quic), Some(Way::WebSocket)));
+    assert_eq!((ada.way(), bob.way()), (Some(way), Some(Way::WebSocket)));
     let (bob_id, _) = bob.me().expect("known");
     let conv = ada.create_direct(&bob_id).await.expect("made");
     let conv = ConvId::new(&conv.conv).unwrap();
-    assert!(!ada.send(&conv, "by QUIC").await.expect("stored").dup);
-    hear_text(&mut bob_hears, "by QUIC").await;
+    assert!(!ada.send(&conv, "by UDP").await.expect("stored").dup);
+    hear_text(&mut bob_hears, "by UDP").await;
     bob.send(&conv, "by WebSocket").await.expect("stored");
     hear_text(&mut ada_hears, "by WebSocket").await;
+    // A page long enough for a stream of its own, where there are such.
+    for number in 0..30 {
+        ada.send(&conv, format!("{number:0300}")).await.expect("stored");
+    }
+    let page = ada.history_after(&conv, 0, 100).await.expect("a page");
+    assert!(page.entries.iter().map(|entry| entry.seq).eq(1..=32), "{page:?}");
     // In a datagram, which may be lost.
     let typed = async {
         loop {
@@ -113,13 +128,59 @@ async fn f38_where_quic_is_off_or_swallowed_a_client_comes_by_websocket_and_else
     assert_eq!(client.way(), Some(Way::WebSocket), "swallowed");
 }
 
+/// What a client is told, which by WebTransport the session itself tells.
+#[tokio::test]
+async fn f02_a_session_by_webtransport_hears_its_code_and_says_its_own() {
+    let (_folder, path) = folder();
+    let server = Server::start(&path, &["--dev-tls"]);
+    let port = server.listen.port();
+    let builder = |device| {
+        let builder = Client::builder(&format!("https://localhost:{port}")).guest("Ada").device(device);
+        builder.trust(Trust::File(ca(&path))).transport(Transport::WebTransport)
+    };
+    let error = Client::builder(&format!("https://localhost:{port}")).token("forged").trust(Trust::File(ca(&path)));
+    let error = error.transport(Transport::WebTransport).connect().await.err().expect("refused");
+    // The reply came before the end.
+    assert!(matches!(&error, ConnectError::Ended(EndReason::Refused(error)) if error.code / 100 == 2), "{error:?}");
+    let (first, mut first_hears) = timeout(PATIENCE, builder("same").connect()).await.unwrap().unwrap();
+    let token = first.resume().await.expect("it goes on").token;
+    let again = Client::builder(&format!("https://localhost:{port}")).token(token).device("same");
+    let again = again.trust(Trust::File(ca(&path))).transport(Transport::WebTransport);
+    let (second, _events) = timeout(PATIENCE, again.connect()).await.unwrap().unwrap();
+    let ended = async {
+        loop {
+            if let Event::Ended(reason) = first_hears.recv().await.expect("told") {
+                return reason;
+            }
+        }
+    };
+    let reason = timeout(PATIENCE, ended).await.expect("in time");
+    assert!(matches!(reason, EndReason::Code { code: 4503, .. }), "{reason:?}");
+    second.close();
+    let gone = async {
+        while server.metric(&["roost_quic_connections_open "]) > 0.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("nothing is left");
+}
+
 /// Ten times to another address while messages go both ways: each is there once and in order, in one and the same session.
 #[tokio::test]
 async fn f38_a_session_by_quic_survives_ten_changes_of_its_address() {
+    survive(Transport::Quic, Way::Quic).await;
+}
+
+#[tokio::test]
+async fn f38_a_session_by_webtransport_survives_ten_changes_of_its_address() {
+    survive(Transport::WebTransport, Way::WebTransport).await;
+}
+
+async fn survive(transport: Transport, way: Way) {
     let (_folder, path) = folder();
     let server = Server::start(&path, &["--dev-tls", "--shards", "4", "--sends-per-second", "0"]);
     let port = server.listen.port();
-    let (ada, mut ada_hears) = enter("Ada", port, &path, Transport::Quic).await;
+    let (ada, mut ada_hears) = enter("Ada", port, &path, transport).await;
     let (bob, mut bob_hears) = enter("Bob", port, &path, Transport::WebSocket).await;
     let news = channel(&ada).await;
     channel(&bob).await;
@@ -153,7 +214,7 @@ async fn f38_a_session_by_quic_survives_ten_changes_of_its_address() {
         heard.push(texts);
     }
     assert!(heard.iter().all(|texts| *texts == wanted));
-    assert_eq!(ada.way(), Some(Way::Quic));
+    assert_eq!(ada.way(), Some(way));
     let moves = server.metric(&["roost_quic_migrations_total"]);
     assert!(moves >= 10.0, "the server saw {moves} new addresses");
 }

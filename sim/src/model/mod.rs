@@ -43,6 +43,14 @@ pub struct Outcome {
     pub told: u64,
     /// Changes of membership.
     pub memberships: u64,
+    /// Sessions that began by QUIC.
+    pub native: u64,
+    /// Sessions that were handed over to another connection, unknown to the app.
+    pub moves: u64,
+    /// Pages of history that came on streams of their own.
+    pub pages: u64,
+    /// Times a node followed a connection by QUIC to another address.
+    pub followed: u64,
     /// Moments at which something happened.
     pub steps: u64,
     /// Faults that happened.
@@ -87,6 +95,10 @@ pub(crate) struct Model {
     shown: u64,
     told: u64,
     memberships: u64,
+    pub(crate) native: u64,
+    pub(crate) moves: u64,
+    pub(crate) pages: u64,
+    pub(crate) followed: u64,
     pub(crate) steps: u64,
 }
 
@@ -112,6 +124,10 @@ impl Model {
             shown: 0,
             told: 0,
             memberships: 0,
+            native: 0,
+            moves: 0,
+            pages: 0,
+            followed: 0,
             steps: 0,
         }
     }
@@ -372,6 +388,10 @@ impl Model {
             shown: self.shown,
             told: self.told,
             memberships: self.memberships,
+            native: self.native,
+            moves: self.moves,
+            pages: self.pages,
+            followed: self.followed,
             steps: self.steps,
             faults: self.faults,
         }

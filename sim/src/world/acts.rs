@@ -58,7 +58,9 @@ impl World {
         self.said += 1;
         // Messages of a burst are a millisecond apart on the sender's clock, so that their cmids rise.
         let now_ms = BEGAN_UNIX_MS + self.model.now_ms + self.said;
-        let text = format!("message {} of client {number}{}", self.said, " and more".repeat(self.work.below(12)));
+        // Now and then as long as makes a page of a few entries long.
+        let more = if self.work.chance(10) { self.work.below(500) } else { self.work.below(12) };
+        let text = format!("message {} of client {number}{}", self.said, " and more".repeat(more));
         let now = self.now();
         let client = &mut self.clients[number];
         let cmid = client.cmid(now_ms);
@@ -165,7 +167,10 @@ impl World {
         let conv = room.conv.to_string();
         let body = match self.work.chance(50) {
             true => FrameBody::Get(pb::Get { conv }),
-            false => FrameBody::History(pb::History { conv, limit: 5, ..pb::History::default() }),
+            false => {
+                let limit = if self.work.chance(50) { 5 } else { 80 };
+                FrameBody::History(pb::History { conv, limit, ..pb::History::default() })
+            }
         };
         self.ask(number, body);
     }

@@ -1,30 +1,47 @@
 //! What clients do, and what they hear.
 
-use roost_client::core::{Effect, Gone, LinkId, Ticket};
+use roost_client::core::{self, Effect, Gone, LinkId, Ticket};
 use roost_client::url::Url;
 use roost_client::{Event, RequestError, SendError};
 use roost_wire::{ConvId, FrameBody, pb};
 
+use super::lanes::wanted;
 use super::{Room, World};
 use crate::client::Heard;
 use crate::model::About;
 use crate::net::{Arrival, Conn};
 
 impl World {
-    pub(super) fn client_effect(&mut self, number: usize, effect: Effect) {
+    /// Carries out what a client wants. True: it wanted something.
+    pub(super) fn client_effects(&mut self, number: usize) -> bool {
+        let mut worked = false;
+        while let Some(effect) = self.clients[number].core.as_mut().and_then(core::Core::poll_effect) {
+            self.client_effect(number, effect);
+            worked = true;
+        }
+        worked
+    }
+
+    fn client_effect(&mut self, number: usize, effect: Effect) {
         let now = self.now();
         match effect {
             Effect::Open { link, url } => self.open(number, link, &url),
             Effect::Transmit { link, payload } => {
-                let bytes = self.clients[number].message(&payload);
                 if let Some(conn) = self.conn_of(number, link) {
+                    let bytes = self.clients[number].message(&payload);
                     self.conns.get_mut(&conn).expect("found").up.send(&bytes, now, &mut self.net);
+                } else {
+                    self.transmit_by_lane(number, link, &payload);
                 }
             }
-            Effect::Shut { link, .. } => {
+            Effect::Shut { link, code } => {
+                self.clients[number].races.remove(&link);
                 if let Some(id) = self.conn_of(number, link) {
                     self.clients[number].sockets.remove(&link);
                     self.let_go(id);
+                }
+                if let Some(lane) = self.lane_of(number, link) {
+                    lane.leave(code, now);
                 }
             }
             Effect::Event(event) => self.event(number, event),
@@ -94,10 +111,19 @@ impl World {
             Event::Connected { user, fresh, .. } => {
                 self.note(&About::client(number), format_args!("{number} is connected, fresh: {fresh}"));
                 self.model.connected(number, &user);
+                if std::mem::replace(&mut self.clients[number].told_connected, true) {
+                    let what = format!("client {number} was told of a session while it had one");
+                    self.model.violated(&About::client(number), what);
+                }
                 self.clients[number].user = Some(user);
             }
             Event::Disconnected { reason, .. } => {
                 self.note(&About::client(number), format_args!("{number} is disconnected: {reason}"));
+                self.clients[number].told_connected = false;
+                if self.plan.moving {
+                    let what = format!("client {number} was told that its session is lost: {reason}");
+                    self.model.violated(&About::client(number), what);
+                }
             }
             Event::Entry(entry) => self.entry(number, &entry),
             Event::Skipped { conv, from, to } => {
@@ -136,18 +162,15 @@ impl World {
         }
     }
 
-    fn open(&mut self, number: usize, link: LinkId, url: &Url) {
+    /// Opens a WebSocket.
+    pub(super) fn open_socket(&mut self, number: usize, link: LinkId, url: &Url) {
         let now = self.now();
-        let wanted = url.to_string().split(['-', '.']).nth(1).and_then(|node| node.parse().ok());
-        let node = self.balance(wanted);
+        let node = self.balance(wanted(url));
         let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1024));
         let shard = number % usize::from(self.setup.shards);
         let opened = node.and_then(|node| Some((node, self.nodes[node].as_mut()?.shards[shard].opened(peer, now)?)));
         let Some((node, session)) = opened else {
-            if let Some(core) = &mut self.clients[number].core {
-                core.closed(link, &Gone::Failed("connection refused".into()), now);
-            }
-            return;
+            return self.socket_failed(number, link, &Gone::Failed("connection refused".into()));
         };
         self.conns_made += 1;
         self.note(&About::client(number), format_args!("{number} opens {url}: node {node}, session {session}"));
@@ -189,10 +212,9 @@ impl World {
     fn heard(&mut self, number: usize, link: LinkId, id: u64, bytes: Vec<u8>) {
         let now = self.now();
         for heard in self.clients[number].receive(link, bytes) {
-            let Some(core) = &mut self.clients[number].core else { return };
             match heard {
-                Heard::Opened => core.opened(link, now),
-                Heard::Message(payload) => core.message(link, &payload, now),
+                Heard::Opened => self.opened_by_socket(number, link),
+                Heard::Message(payload) => self.told(number, link, &payload),
                 Heard::Gone(gone) => return self.lost(number, link, id, &gone),
                 Heard::Answer(bytes) => {
                     if let Some(conn) = self.conns.get_mut(&id) {
@@ -204,12 +226,9 @@ impl World {
     }
 
     fn lost(&mut self, number: usize, link: LinkId, id: u64, gone: &Gone) {
-        let now = self.now();
         self.let_go(id);
         self.clients[number].sockets.remove(&link);
-        if let Some(core) = &mut self.clients[number].core {
-            core.closed(link, gone, now);
-        }
+        self.socket_failed(number, link, gone);
     }
 }
 

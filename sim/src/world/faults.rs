@@ -21,6 +21,8 @@ pub(super) struct Fate {
     pub(super) kill_at_write: bool,
     /// The host of the store dies as soon as it has something to lose.
     pub(super) crash_store: bool,
+    /// The next hand-over of a session loses one of the two connections.
+    pub(super) cut_move: bool,
     /// A node dies after so many steps.
     doomed: Option<(usize, usize)>,
 }
@@ -29,7 +31,7 @@ impl Fate {
     pub(super) fn new(seed: u64) -> Self {
         let stream = |fault: &Fault| (*fault, Stream::new(seed, &format!("fault: {}", fault.name())));
         let streams = Fault::ALL.iter().map(stream).collect();
-        Self { streams, lose_ack: false, kill_at_write: false, crash_store: false, doomed: None }
+        Self { streams, lose_ack: false, kill_at_write: false, crash_store: false, cut_move: false, doomed: None }
     }
 
     pub(super) fn of(&mut self, fault: Fault) -> &mut Stream {
@@ -56,8 +58,17 @@ impl Fate {
 
     /// Nothing waits any more.
     pub(super) fn calm_down(&mut self) {
-        (self.lose_ack, self.kill_at_write, self.crash_store, self.doomed) = (false, false, false, None);
+        (self.lose_ack, self.kill_at_write, self.crash_store) = (false, false, false);
+        (self.cut_move, self.doomed) = (false, None);
     }
+}
+
+/// A connection of a client.
+#[derive(Clone, Copy)]
+enum Line {
+    Socket(u64),
+    /// By QUIC: whose, and which.
+    Lane(usize, u64),
 }
 
 impl World {
@@ -65,7 +76,16 @@ impl World {
     pub(super) fn next_fault(&mut self, fault: Fault) {
         let timed = !matches!(
             fault,
-            Fault::ClockSkew | Fault::BusLoss | Fault::BusDuplicate | Fault::BusReorder | Fault::WritesLost
+            Fault::ClockSkew
+                | Fault::BusLoss
+                | Fault::BusDuplicate
+                | Fault::BusReorder
+                | Fault::WritesLost
+                | Fault::DatagramLoss
+                | Fault::DatagramReorder
+                | Fault::DatagramDuplicate
+                | Fault::DatagramSpoilt
+                | Fault::DatagramReplay
         );
         let mean = self.setup.faults.iter().find(|(known, _)| *known == fault).map(|(_, mean)| *mean);
         if let Some(mean) = mean.filter(|_| timed) {
@@ -94,18 +114,42 @@ impl World {
             Fault::StoreCrash => self.fate.crash_store = true,
             Fault::ClockJump => self.jump_clock(),
             Fault::BusPartition => self.part_nodes(),
-            Fault::ClockSkew | Fault::WritesLost | Fault::BusLoss | Fault::BusDuplicate | Fault::BusReorder => {}
+            Fault::UdpBlocked => self.block_udp(),
+            Fault::AddressChange => self.change_address(),
+            Fault::Move => self.move_session(),
+            Fault::MoveCut => self.fate.cut_move = true,
+            Fault::ClockSkew
+            | Fault::WritesLost
+            | Fault::BusLoss
+            | Fault::BusDuplicate
+            | Fault::BusReorder
+            | Fault::DatagramLoss
+            | Fault::DatagramReorder
+            | Fault::DatagramDuplicate
+            | Fault::DatagramSpoilt
+            | Fault::DatagramReplay => {}
         }
     }
 
     fn strike_link(&mut self, fault: Fault) {
-        let now = self.now();
-        let ids: Vec<u64> = self.conns.iter().filter(|(_, conn)| conn.held).map(|(id, _)| *id).collect();
-        if ids.is_empty() {
+        let sockets = self.conns.iter().filter(|(_, conn)| conn.held).map(|(id, _)| Line::Socket(*id));
+        let lanes = self.clients.iter().enumerate().flat_map(|(number, client)| {
+            let held = client.lanes.iter().filter(|(_, lane)| lane.is_held());
+            held.map(move |(id, _)| Line::Lane(number, *id))
+        });
+        let lines: Vec<Line> = sockets.chain(lanes).collect();
+        if lines.is_empty() {
             return;
         }
+        match lines[self.fate.of(fault).below(lines.len())] {
+            Line::Socket(id) => self.strike_socket(fault, id),
+            Line::Lane(number, id) => self.strike_lane(fault, number, id),
+        }
+    }
+
+    fn strike_socket(&mut self, fault: Fault, id: u64) {
+        let now = self.now();
         let rng = self.fate.of(fault);
-        let id = ids[rng.below(ids.len())];
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let client = conn.client;
         match fault {
@@ -129,6 +173,24 @@ impl World {
         self.model.fault(fault, format_args!("connection {id} of client {client}"));
     }
 
+    fn strike_lane(&mut self, fault: Fault, number: usize, id: u64) {
+        let now = self.now();
+        let rng = self.fate.of(fault);
+        let Some(lane) = self.clients[number].lanes.get_mut(&id) else { return };
+        let weather = &mut lane.weather;
+        match fault {
+            Fault::LinkDelay => weather.lag = Some((now + rng.ms(100, 5000), rng.ms(100, 4000))),
+            Fault::LinkCut => weather.breaks_at = Some(now + rng.ms(0, 200)),
+            Fault::LinkSilent => {
+                let direction = rng.below(4);
+                weather.dumb |= direction != 0;
+                weather.deaf |= direction != 1;
+            }
+            _ => weather.unread_until = Some(now + rng.ms(1000, 20_000)),
+        }
+        self.model.fault(fault, format_args!("connection {id} by QUIC of client {number}"));
+    }
+
     /// Cuts what a client holds; false if it holds nothing.
     pub(super) fn cut_client(&mut self, client: usize) -> bool {
         let now = self.now();
@@ -136,6 +198,12 @@ impl World {
         let mut cut = false;
         for conn in self.conns.values_mut().filter(|conn| conn.client == client && conn.held) {
             conn.cut(now, [rng.ms(0, 200), rng.ms(0, 200)]);
+            cut = true;
+        }
+        for lane in self.clients[client].lanes.values_mut().filter(|lane| lane.is_held()) {
+            // Nothing of what is under way arrives.
+            (lane.weather.dumb, lane.weather.deaf) = (true, true);
+            lane.weather.breaks_at = Some(now + rng.ms(0, 200));
             cut = true;
         }
         cut
@@ -147,7 +215,12 @@ impl World {
         for conn in self.conns.values_mut() {
             conn.cut(now, [rng.ms(0, 100), rng.ms(0, 100)]);
         }
-        let count = self.conns.len();
+        let mut count = self.conns.len();
+        let lanes = self.clients.iter_mut().flat_map(|client| client.lanes.values_mut());
+        for lane in lanes.filter(|lane| lane.is_held()) {
+            lane.weather.breaks_at = Some(now + rng.ms(0, 100));
+            count += 1;
+        }
         self.model.fault(Fault::Storm, format_args!("{count} connections"));
     }
 
@@ -158,6 +231,9 @@ impl World {
             return;
         }
         self.model.fault(Fault::ClientKill, format_args!("client {number}"));
+        for lane in self.clients[number].lanes.values() {
+            self.homes.remove(&lane.addr);
+        }
         for id in self.clients[number].kill() {
             self.let_go(id);
         }

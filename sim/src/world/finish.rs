@@ -50,6 +50,8 @@ impl World {
         self.fate.calm_down();
         self.store.calm_down();
         self.bus.calm_down();
+        self.air.calm_down();
+        self.clients.iter_mut().for_each(|client| client.udp_blocked = false);
         for node in 0..self.nodes.len() {
             // A node that drains would send everybody away for ever.
             if self.nodes[node].as_ref().is_some_and(|node| node.draining) {

@@ -20,16 +20,24 @@ impl World {
                 check_node(node, &self.setup.router).map(|what| (About::all(), format!("node {number}: {what}"))),
             );
         }
-        for ((number, key), conn) in &self.served {
-            let (Some(conn), Some(node)) = (self.conns.get(conn), &mut self.nodes[*number]) else { continue };
+        let sockets = self.served.iter().filter_map(|(served, conn)| Some((*served, self.conns.get(conn)?.client)));
+        let lanes = self.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.as_ref()?)));
+        let lanes =
+            lanes.flat_map(|(number, node)| node.native.iter().map(move |(key, client)| ((number, *key), *client)));
+        for ((number, key), client) in sockets.chain(lanes).collect::<Vec<_>>() {
+            let Some(node) = &mut self.nodes[number] else { continue };
             let shard = &node.shards[usize::from(key.shard())];
-            if shard.outbound(*key).is_none_or(Outbound::is_empty) {
-                node.owed.remove(key);
+            if shard.outbound(key).is_none_or(Outbound::is_empty) {
+                node.owed.remove(&key);
             }
-            let owed = node.owed.get(key).copied().unwrap_or(0);
-            if let Some(what) = check_outbound(shard, *key, owed) {
-                broken.push((About::client(conn.client), format!("client {}: {what}", conn.client)));
+            let owed = node.owed.get(&key).copied().unwrap_or(0);
+            if let Some(what) = check_outbound(shard, key, owed) {
+                broken.push((About::client(client), format!("client {client}: {what}")));
             }
+        }
+        for node in self.nodes.iter_mut().flatten() {
+            let Node { native, shards, .. } = node;
+            native.retain(|key, _| shards[usize::from(key.shard())].outbound(*key).is_some());
         }
         for (number, client) in self.clients.iter().enumerate() {
             let Some(core) = &client.core else { continue };

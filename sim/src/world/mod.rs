@@ -1,25 +1,31 @@
 //! One run: clients, a network, nodes, a bus, a store, faults, and the checks between them.
 //!
 //! - `serve`: what nodes and the store do; `clients`: what clients do and hear;
-//! - `acts`: what people do; `faults`: what goes wrong; `finish`: how it ends.
+//! - `stations`, `lanes`: the same of QUIC, and of races between transports;
+//! - `acts`: what people do; `faults`, `moves`: what goes wrong; `finish`: how it ends.
 
 mod acts;
 mod clients;
 mod faults;
 mod finish;
+mod lanes;
 mod limits;
+mod moves;
 mod serve;
+mod stations;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roost_client::core::{self, Ticket};
+use roost_client::core::Ticket;
 use roost_wire::link::SessionKey;
 use roost_wire::pb::{Create, Kind};
 use roost_wire::{ConvId, FrameBody};
 use tokio::sync::Notify;
 
+use crate::air::Air;
 use crate::bus::SimBus;
 use crate::client::Client;
 use crate::fault::Fault;
@@ -44,6 +50,8 @@ pub struct Plan {
     pub acts: usize,
     /// Whether anything goes wrong meanwhile.
     pub faults: bool,
+    /// Whether sessions move to other transports and addresses, where nothing goes wrong: then no app may notice.
+    pub moving: bool,
     /// Prints everything that happens.
     pub trace: bool,
 }
@@ -52,7 +60,7 @@ impl Plan {
     /// The usual size.
     #[must_use]
     pub const fn of(seed: u64) -> Self {
-        Self { seed, people: 5, nodes: None, acts: 80, faults: true, trace: false }
+        Self { seed, people: 5, nodes: None, acts: 80, faults: true, moving: false, trace: false }
     }
 }
 
@@ -67,6 +75,7 @@ enum Turn {
     StartClient(usize),
     RecoverStore,
     Rejoin { from: usize, to: usize },
+    UnblockUdp(usize),
 }
 
 /// A conversation of the run.
@@ -91,6 +100,13 @@ struct World {
     /// Connections by the node and key that serve them.
     served: BTreeMap<(usize, SessionKey), u64>,
     conns_made: u64,
+    air: Air,
+    /// Which connection of which client has an address.
+    homes: BTreeMap<SocketAddr, (usize, u64)>,
+    /// Whose an address was or is.
+    owners: BTreeMap<SocketAddr, usize>,
+    lanes_made: u64,
+    ports: u16,
     /// What was asked, and by whom.
     asked: BTreeMap<Ticket, (usize, FrameBody)>,
     tickets: u64,
@@ -129,9 +145,16 @@ impl World {
         let Plan { seed, acts, trace, .. } = plan;
         let setup = Setup::draw(&plan);
         let news = Arc::new(Notify::new());
-        let client = |(number, person): (usize, &usize)| Client::new(seed, number, *person, &setup.client);
+        let (config, window_bytes) = (&setup.client, setup.window_bytes);
+        let client = |(number, person): (usize, &usize)| Client::new(seed, number, *person, config, window_bytes);
+        let began = tokio::time::Instant::now();
         Self {
-            began: tokio::time::Instant::now(),
+            began,
+            air: Air::new(seed, began.into_std(), |fault| setup.has(fault)),
+            homes: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            lanes_made: 0,
+            ports: 0,
             store: Arc::new(SimStore::new(seed, Arc::clone(&news))),
             bus: SimBus::new(seed, |fault| setup.has(fault)),
             nodes: (0..setup.nodes).map(|_| None).collect(),
@@ -171,6 +194,8 @@ impl World {
         if !self.model.has_violations() {
             self.finish().await;
         }
+        self.model.followed += self.nodes.iter().flatten().map(Node::followed).sum::<u64>();
+        self.model.note(&About::all(), format_args!("datagrams: {:016x}", self.air.digest()));
         self.model.outcome()
     }
 
@@ -257,7 +282,10 @@ impl World {
 
     /// Waits for the next thing to happen, at most until `limit`, and lets it happen.
     async fn step(&mut self, limit: Option<Instant>) {
+        let lanes = self.lanes_deadline();
         let next = [
+            lanes,
+            self.air.next(),
             self.turns.first_key_value().map(|((at, _), _)| *at),
             self.conns.values().filter_map(Conn::next).min(),
             self.clients.iter().filter_map(|client| client.core.as_ref()?.next_deadline()).min(),
@@ -283,6 +311,8 @@ impl World {
         self.sync_store();
         self.parcels();
         self.arrivals();
+        self.datagrams();
+        self.join_races();
         let now = self.now();
         for client in &mut self.clients {
             if let Some(core) = &mut client.core
@@ -319,6 +349,10 @@ impl World {
                 self.note(&About::all(), format_args!("node {to} hears node {from} again"));
                 self.bus.part(from, to, false);
             }
+            Turn::UnblockUdp(client) => {
+                self.note(&About::client(client), format_args!("datagrams of {client} come through again"));
+                self.set_udp_blocked(client, false);
+            }
         }
     }
 
@@ -329,6 +363,7 @@ impl World {
             let mut worked = false;
             for number in 0..self.nodes.len() {
                 self.mail(number);
+                worked |= self.turn_stations(number);
                 if let Some(node) = &mut self.nodes[number] {
                     node.turn(now);
                 }
@@ -339,12 +374,11 @@ impl World {
                 if let Some(node) = &mut self.nodes[number] {
                     std::mem::take(&mut node.tried).iter().for_each(|cmid| self.model.tried(cmid));
                 }
+                worked |= self.flush_stations(number);
             }
             for number in 0..self.clients.len() {
-                while let Some(effect) = self.clients[number].core.as_mut().and_then(core::Core::poll_effect) {
-                    self.client_effect(number, effect);
-                    worked = true;
-                }
+                worked |= self.client_effects(number);
+                worked |= self.work_lanes(number);
             }
             self.bus.take_posted(self.nodes.len(), now, &mut self.model.faults);
             self.conns.retain(|_, conn| !conn.is_over());

@@ -34,6 +34,7 @@ impl World {
     /// The process is gone; its connections break, and it starts again after a while.
     pub(super) fn kill_node(&mut self, number: usize, down_for: Duration, ends: [Duration; 2]) {
         let Some(node) = self.nodes[number].take() else { return };
+        self.model.followed += node.followed();
         node.kill();
         let now = self.now();
         for conn in self.conns.values_mut().filter(|conn| conn.node == number) {
@@ -168,6 +169,12 @@ impl World {
     pub(super) fn node_effect(&mut self, number: usize, effect: Effect) {
         let now = self.now();
         match effect {
+            Effect::CloseWith { .. } | Effect::Datagram { .. } | Effect::Page { .. } => {
+                self.native_effect(number, effect);
+            }
+            Effect::Write(key) | Effect::Pause(key) | Effect::Resume(key) if self.is_native(key) => {
+                self.native_effect(number, effect);
+            }
             Effect::Write(key) => self.write(number, key),
             Effect::Close(key) => {
                 if let Some(conn) = self.served.remove(&(number, key)).and_then(|conn| self.conns.get_mut(&conn)) {
@@ -180,7 +187,7 @@ impl World {
                     conn.paused = matches!(effect, Effect::Pause(_));
                 }
             }
-            other => panic!("clients speak WebSocket only: {other:?}"),
+            other => panic!("clients ask for nothing else: {other:?}"),
         }
     }
 

@@ -37,6 +37,11 @@ export class Server {
     return `http://${this.#listen}/`;
   }
 
+  /** The same by TLS. By its address: of a name with several, Chromium tries the first alone for WebTransport. */
+  get secureUrl() {
+    return `https://${this.#listen}/`;
+  }
+
   async start() {
     const binary = process.env.ROOST_BIN;
     if (!binary || !existsSync(binary)) throw new Error("ROOST_BIN must name the roost binary");

@@ -246,7 +246,9 @@ impl Shard {
                 }),
                 Effect::Pause(key) | Effect::Resume(key) => self.slots.get(*key).is_some_and(|conn| !conn.is_dead()),
                 Effect::Close(key) | Effect::CloseWith { session: key, .. } => self.slots.remove(*key).is_some(),
-                Effect::Datagram { session, .. } => self.slots.get(*session).is_some_and(|conn| !conn.is_dead()),
+                Effect::Datagram { session, .. } | Effect::Page { session, .. } => {
+                    self.slots.get(*session).is_some_and(|conn| !conn.is_dead())
+                }
                 _ => true,
             };
             if valid {

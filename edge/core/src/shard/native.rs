@@ -8,9 +8,10 @@ use std::ops::ControlFlow::{self, Continue};
 use std::time::Instant;
 
 use bytes::Bytes;
-use roost_wire::limits::CONNECT_BYTES_MAX;
+use roost_wire::limits::{CONNECT_BYTES_MAX, PAGE_STREAM_BYTES_MIN};
 use roost_wire::link::{Envelope, Lane, SessionKey};
 use roost_wire::native::{Cut, CutError};
+use roost_wire::pb::Frame;
 use roost_wire::{CloseCode, Encoding, ErrorCode, FrameBody};
 
 use super::Shard;
@@ -30,6 +31,11 @@ const fn may_be_datagram(body: &FrameBody) -> bool {
 pub(super) fn may_be_lost(envelope: &Envelope) -> bool {
     envelope.lane() == Lane::Ephemeral
         && matches!(envelope.frame().body, Some(FrameBody::Typing(_) | FrameBody::Presence(_)))
+}
+
+/// Whether a reply may come on a stream of its own, of so many bytes.
+pub(super) const fn may_have_a_stream(frame: &Frame, bytes: usize) -> bool {
+    bytes >= PAGE_STREAM_BYTES_MIN && matches!(frame.body, Some(FrameBody::Page(_)))
 }
 
 impl Shard {
@@ -76,6 +82,20 @@ impl Shard {
             Step::Queue => self.queue(key, bytes),
             Step::Drop | Step::Withhold => self.metrics.drops_ephemeral(1),
         }
+        self.settle(key);
+    }
+
+    /// An [`Effect::Page`](crate::Effect::Page) was sent.
+    pub fn page_sent(&mut self, bytes: usize) {
+        self.metrics.bytes_out(bytes as u64);
+        self.metrics.frames_out(1);
+    }
+
+    /// An [`Effect::Page`](crate::Effect::Page) could not be sent: it goes by the stream, as any other reply.
+    pub fn page_undelivered(&mut self, key: SessionKey, bytes: Bytes, now: Instant) {
+        self.at(now);
+        self.queue(key, bytes);
+        self.pause_if_over(key);
         self.settle(key);
     }
 

@@ -85,6 +85,9 @@ impl Shard {
         let Some(session) = self.slots.get(key).and_then(Connection::session) else { return };
         let plain = session.encoding.server_message(frame);
         let plain = session.dressed(&plain);
+        if session.is_native() && native::may_have_a_stream(frame, plain.len()) {
+            return self.effects.push_back(Effect::Page { session: key, bytes: plain });
+        }
         let bytes = self.compressed_reply(key, frame.body.as_ref(), plain);
         self.queue(key, bytes);
         self.pause_if_over(key);

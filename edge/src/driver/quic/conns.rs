@@ -13,10 +13,13 @@ use crate::driver::table::Row;
 /// an allocator's next size would be up to an eighth more, for some 6 KB each.
 const CHUNK: usize = 64;
 
-/// The stream that carries a session: the first that a client opens.
+/// The stream that carries a session by `roost/1`: the first that a client opens.
 pub(super) fn lane() -> StreamId {
     StreamId::new(Side::Client, Dir::Bi, 0)
 }
+
+/// No stream yet.
+pub(super) const NO_LANE: u8 = u8::MAX;
 
 /// What a connection is to the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +46,15 @@ pub(super) struct Conn {
     pub(super) key: Option<SessionKey>,
     pub(super) permit: Option<Permit>,
     pub(super) flags: Flags,
+    /// Which of the client's streams carries the session: the first, but for HTTP/3; or [`NO_LANE`].
+    pub(super) lane: u8,
     /// Datagrams that came since we sent something that has to be acknowledged.
     pub(super) unanswered: u8,
     /// Bytes that came from an address that may be forged, and went there.
     pub(super) heard_bytes: u32,
     pub(super) said_bytes: u32,
+    /// The tick until which its moves to other addresses are ahead of what it may.
+    pub(super) moves_until: u32,
 }
 
 /// Where it stands in the lists of the driver, and what it waits for.
@@ -73,6 +80,10 @@ impl Flags {
     pub(super) const UNPROVEN: u16 = 128;
     /// Datagrams have come.
     pub(super) const DATAGRAMS: u16 = 256;
+    /// It speaks HTTP/3: see `web` of the hub.
+    pub(super) const H3: u16 = 512;
+    /// The end of its WebTransport session is said.
+    pub(super) const SAID: u16 = 1024;
 
     pub(super) const fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
@@ -108,12 +119,25 @@ impl Conn {
             key: None,
             permit: None,
             flags: Flags::default(),
+            lane: 0,
             unanswered: 0,
             heard_bytes: 0,
             said_bytes: 0,
+            moves_until: 0,
+        }
+    }
+
+    /// The stream that carries the session. Before it is known, one that no client comes to.
+    pub(super) fn lane(&self) -> StreamId {
+        match self.lane {
+            NO_LANE => StreamId::new(Side::Client, Dir::Bi, 1 << 59),
+            lane => StreamId::new(Side::Client, Dir::Bi, lane.into()),
         }
     }
 }
+
+// There is one for each session, HTTP/3 or not.
+const _: () = assert!(size_of::<Conn>() - size_of::<Connection>() <= 48);
 
 /// All of them.
 #[derive(Default)]
@@ -153,7 +177,6 @@ impl Conns {
         Some(conn)
     }
 
-    #[cfg(test)]
     pub(super) const fn len(&self) -> usize {
         self.len
     }

@@ -76,8 +76,26 @@ counters! {
     dropped_answer,
     /// Times a send waited: an address that may be forged would have got more than three times what came from it.
     held_back,
+    /// Datagrams from other addresses than the connection's, which has moved too often.
+    dropped_move,
     /// Datagrams the socket refused to send.
     dropped_unsendable,
+    /// WebTransport sessions let in: their request was answered with 200.
+    h3_sessions,
+    /// Requests refused with 404: no session is made there.
+    h3_refused_path,
+    /// Requests refused with 403: the page's origin is not let in.
+    h3_refused_origin,
+    /// Requests refused with 405 or 501: not for a WebTransport session.
+    h3_refused_method,
+    /// Requests refused with 400 or 431.
+    h3_refused_malformed,
+    /// Streams beside those of the session that were not looked at, a second session among them.
+    h3_refused_stream,
+    /// Datagrams of HTTP/3 that belong to no session.
+    h3_refused_datagram,
+    /// Connections ended because HTTP/3 was broken.
+    h3_broken,
     /// Pings sent so that the peer acknowledges what we acknowledged.
     pings,
 }

@@ -4,6 +4,7 @@
 //! `quinn_proto`, one timer wheel, and all of its connections. A connection carries one session, on the first stream that the
 //! client opens; ephemeral pushes may leave as datagrams beside it.
 //!
+//! - `hello`: what a client offers in its first words; `h3`: HTTP/3, where that is WebTransport;
 //! - `hub`: the endpoint and its connections, without a socket and without a clock;
 //! - `session`: TLS, let go after the handshake; `keys`: keys of packets, kept raw;
 //! - `conns`: what is kept of each connection; `steer`: which shard a datagram belongs to, `post`: what happens where the
@@ -18,6 +19,8 @@
 //! Absent on purpose: 0-RTT (see `docs/adr/0016`), streams beside the one, a task per connection.
 
 mod conns;
+mod h3;
+mod hello;
 mod hub;
 mod keys;
 mod metrics;
@@ -26,6 +29,7 @@ mod session;
 mod settings;
 mod socket;
 mod steer;
+pub mod testkit;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -42,6 +46,7 @@ use roost_edge_core::{Outbound, ShardConfig};
 use roost_wire::CloseCode;
 use roost_wire::link::SessionKey;
 
+pub use self::h3::ALPN as WEBTRANSPORT_ALPN;
 use self::hub::{Hub, Origin, Setup};
 pub use self::metrics::{QuicMetrics, QuicSnapshot};
 use self::post::{Letter, Post};
@@ -158,6 +163,7 @@ impl QuicDriver {
                 unproven_max: config.unproven_max,
                 open_within: config.open_within,
                 young_max: shard_config.unauthenticated_max,
+                doors: parts.doors(),
             });
             let mut socket = Socket::new(socket, metrics.clone())?;
             poll.registry().register(socket.source(), SOCKET, Interest::READABLE | Interest::WRITABLE)?;
@@ -348,6 +354,10 @@ impl Driver for QuicDriver {
 
     fn datagram(&mut self, key: SessionKey, bytes: &Bytes) -> bool {
         self.hub.send_datagram(key, bytes)
+    }
+
+    fn page(&mut self, key: SessionKey, bytes: &Bytes) -> bool {
+        self.hub.send_page(key, bytes)
     }
 
     fn connections(&self) -> usize {

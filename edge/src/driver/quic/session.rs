@@ -21,6 +21,8 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectionId, Side, TransportError, TransportErrorCode};
 use rustls::quic::{KeyChange, Secrets, ServerConnection, Version};
 
+use super::h3;
+use super::hello::{self, chosen};
 use super::keys::compacted;
 use super::settings::QuicConfigError;
 
@@ -77,33 +79,65 @@ impl ServerConfig for Handshakes {
     fn start_session(self: Arc<Self>, _: u32, params: &TransportParameters) -> Box<dyn Session> {
         let mut bytes = Vec::new();
         params.write(&mut bytes);
-        let tls = ServerConnection::new(self.tls.clone(), Version::V1, bytes).ok().map(Box::new);
-        Box::new(Light { tls, handshakes: self, next: None, over: false, proven: None })
+        let tls = Tls::Greeting(Box::new(Greeting { params: bytes, said: Vec::new() }));
+        Box::new(Light { tls, handshakes: self, next: None, proven: None })
     }
 }
 
 /// One connection's.
 struct Light {
-    /// `None`: the handshake is over. Or it could not begin, which its first message will tell.
-    tls: Option<Box<ServerConnection>>,
+    tls: Tls,
     handshakes: Arc<Handshakes>,
     next: Option<Box<Secrets>>,
-    /// The handshake is over.
-    over: bool,
-    /// While it is not, and keys for it are there.
+    /// While the handshake is not over, and keys for it are there.
     proven: Option<Proven>,
+}
+
+// One for each session.
+const _: () = assert!(size_of::<Light>() <= 40);
+
+/// Where TLS stands.
+enum Tls {
+    /// The client's first message is not whole: what it offers decides what it is told of streams.
+    Greeting(Box<Greeting>),
+    /// The handshake is under way.
+    Shaking(Box<ServerConnection>),
+    /// It is over, and something is still to be said.
+    Parting(Box<ServerConnection>),
+    /// It is over.
+    Over,
+    /// It could not begin.
+    Unable,
+}
+
+struct Greeting {
+    /// Our transport parameters, for `roost/1`.
+    params: Vec<u8>,
+    /// What came of the first message.
+    said: Vec<u8>,
 }
 
 /// Whether the client has sealed a packet with keys of the handshake: then it got what we sent to its address, which is proof
 /// of that (RFC 9000 §8.1). quinn-proto knows this too, and does not tell.
 #[derive(Clone, Default)]
-pub(super) struct Proven(Arc<AtomicBool>);
+struct Proven(Arc<AtomicBool>);
 
-impl Proven {
-    /// Of a connection whose handshake is under way.
-    pub(super) fn is_so(session: &dyn Session) -> bool {
-        let told = session.handshake_data().and_then(|told| told.downcast::<Self>().ok());
-        told.is_some_and(|told| told.0.load(Ordering::Relaxed))
+/// What is known of a handshake under way.
+pub(super) struct Told {
+    proven: Option<Proven>,
+    /// HTTP/3 is what both speak.
+    pub(super) h3: bool,
+}
+
+impl Told {
+    /// Of a connection whose handshake is under way, and whose client's first message has come.
+    pub(super) fn of(session: &dyn Session) -> Option<Self> {
+        session.handshake_data().and_then(|told| told.downcast().ok()).map(|told| *told)
+    }
+
+    /// The client is where it says.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven.as_ref().is_some_and(|proven| proven.0.load(Ordering::Relaxed))
     }
 }
 
@@ -145,9 +179,10 @@ impl Session for Light {
         }
     }
 
-    /// [`Proven`], for whoever sends.
+    /// [`Told`].
     fn handshake_data(&self) -> Option<Box<dyn Any>> {
-        Some(Box::new(self.proven.clone()?))
+        let (Tls::Shaking(tls) | Tls::Parting(tls)) = &self.tls else { return None };
+        Some(Box::new(Told { proven: self.proven.clone(), h3: tls.alpn_protocol() == Some(h3::ALPN) }))
     }
 
     fn peer_identity(&self) -> Option<Box<dyn Any>> {
@@ -163,30 +198,47 @@ impl Session for Light {
     }
 
     fn is_handshaking(&self) -> bool {
-        !self.over
+        !matches!(self.tls, Tls::Parting(_) | Tls::Over)
     }
 
     fn read_handshake(&mut self, buf: &[u8]) -> Result<bool, TransportError> {
-        let Some(tls) = &mut self.tls else {
-            let alert = if self.over { UNEXPECTED_MESSAGE } else { INTERNAL_ERROR };
-            return Err(crypto_error(alert, "nothing more is expected".into()));
+        let said;
+        let mut buf = buf;
+        if let Tls::Greeting(greeting) = &mut self.tls {
+            greeting.said.extend_from_slice(buf);
+            if !hello::is_whole(&greeting.said) && greeting.said.len() < hello::HELLO_BYTES_MAX {
+                return Ok(false);
+            }
+            (self.tls, said) = greeting.end(&self.handshakes.tls);
+            buf = &said;
+        }
+        let tls = match &mut self.tls {
+            Tls::Shaking(tls) | Tls::Parting(tls) => tls,
+            Tls::Over => return Err(crypto_error(UNEXPECTED_MESSAGE, "nothing more is expected".into())),
+            Tls::Unable | Tls::Greeting(_) => return Err(crypto_error(INTERNAL_ERROR, "TLS could not begin".into())),
         };
         tls.read_hs(buf).map_err(|error| match tls.alert() {
             Some(alert) => crypto_error(alert.into(), error.to_string()),
             None => violation(error.to_string()),
         })?;
-        self.over = !tls.is_handshaking();
+        if !tls.is_handshaking() {
+            self.tls = match std::mem::replace(&mut self.tls, Tls::Over) {
+                Tls::Shaking(tls) => Tls::Parting(tls),
+                other => other,
+            };
+        }
         // Nobody asks for its data.
         Ok(false)
     }
 
     fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
-        let Some(bytes) = self.tls.as_ref().and_then(|tls| tls.quic_transport_parameters()) else { return Ok(None) };
+        let (Tls::Shaking(tls) | Tls::Parting(tls)) = &self.tls else { return Ok(None) };
+        let Some(bytes) = tls.quic_transport_parameters() else { return Ok(None) };
         Ok(Some(TransportParameters::read(Side::Server, &mut Cursor::new(bytes))?))
     }
 
     fn write_handshake(&mut self, buf: &mut Vec<u8>) -> Option<Keys> {
-        let tls = self.tls.as_mut()?;
+        let (Tls::Shaking(tls) | Tls::Parting(tls)) = &mut self.tls else { return None };
         let before = buf.len();
         let keys = match tls.write_hs(buf) {
             Some(KeyChange::Handshake { keys }) => {
@@ -203,8 +255,8 @@ impl Session for Light {
             }
             None => {
                 // The last ticket is out.
-                if self.over && buf.len() == before {
-                    (self.tls, self.proven) = (None, None);
+                if matches!(self.tls, Tls::Parting(_)) && buf.len() == before {
+                    (self.tls, self.proven) = (Tls::Over, None);
                 }
                 return None;
             }
@@ -227,6 +279,19 @@ impl Session for Light {
 
     fn export_keying_material(&self, _: &mut [u8], _: &[u8], _: &[u8]) -> Result<(), ExportKeyingMaterialError> {
         Err(ExportKeyingMaterialError)
+    }
+}
+
+impl Greeting {
+    /// The first message is whole, or too large to wait for: TLS begins, with what the client is to be told. Returns what is for
+    /// TLS to read.
+    fn end(&mut self, config: &Arc<rustls::ServerConfig>) -> (Tls, Vec<u8>) {
+        let (mut params, said) = (std::mem::take(&mut self.params), std::mem::take(&mut self.said));
+        if chosen(&said, &config.alpn_protocols) == Some(h3::ALPN) {
+            params = hello::with_streams(&params, h3::BIDI_STREAMS_MAX, h3::UNI_STREAMS_MAX);
+        }
+        let tls = ServerConnection::new(config.clone(), Version::V1, params);
+        (tls.map_or(Tls::Unable, |tls| Tls::Shaking(Box::new(tls))), said)
     }
 }
 
@@ -280,8 +345,8 @@ mod tests {
         let name = "localhost".try_into().unwrap();
         let client = ClientConnection::new(Arc::new(config), Version::V1, name, Vec::new()).unwrap();
         let handshakes = Arc::new(Handshakes::new(&server).unwrap());
-        let tls = ServerConnection::new(handshakes.tls.clone(), Version::V1, Vec::new()).unwrap();
-        (Light { tls: Some(Box::new(tls)), handshakes, next: None, over: false, proven: None }, client)
+        let tls = Tls::Greeting(Box::new(Greeting { params: Vec::new(), said: Vec::new() }));
+        (Light { tls, handshakes, next: None, proven: None }, client)
     }
 
     #[test]
@@ -289,7 +354,7 @@ mod tests {
         let (mut ours, mut client) = begin();
         assert!(ours.is_handshaking() && ours.next_1rtt_keys().is_none());
         shake(&mut ours, &mut client);
-        assert!(ours.tls.is_none(), "nothing of it is needed");
+        assert!(matches!(ours.tls, Tls::Over), "nothing of it is needed");
         for _ in 0..3 {
             assert!(ours.next_1rtt_keys().is_some());
         }

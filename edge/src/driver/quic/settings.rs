@@ -11,6 +11,7 @@ use quinn_proto::{
 use roost_edge_core::ShardConfig;
 use roost_wire::limits;
 
+use super::h3::Doors;
 use super::session::{Handshakes, VERSION_1};
 use super::steer::{Ids, Steer};
 
@@ -26,7 +27,8 @@ const IDLE_GRACE: Duration = Duration::from_secs(15);
 pub struct QuicConfig {
     /// Where clients send to. Port 0: any free one.
     pub listen: SocketAddr,
-    /// TLS of the server: certificates and ALPN `roost/1`, see [`limits::ALPN`].
+    /// TLS of the server: certificates and ALPN `roost/1`, see [`limits::ALPN`]. With `h3` beside it, sessions come by
+    /// WebTransport as well: see [`WEBTRANSPORT_ALPN`](super::WEBTRANSPORT_ALPN).
     pub tls: Arc<rustls::ServerConfig>,
     /// What only this node knows, the same after a restart: from it come the tokens of Retry and those of stateless resets,
     /// by which clients learn at once that a server lost their connection.
@@ -71,6 +73,7 @@ pub enum QuicConfigError {
 pub(crate) struct Parts {
     server: Arc<ServerConfig>,
     reset_key: Arc<hmac::Key>,
+    doors: Doors,
 }
 
 impl Parts {
@@ -89,7 +92,14 @@ impl Parts {
         server.validation_token_config(tokens);
         server.transport_config(Arc::new(transport(config, shard)));
         let reset = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &config.secret), b"roost quic stateless reset");
-        Ok(Self { server: Arc::new(server), reset_key: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref())) })
+        let reset_key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, reset.as_ref()));
+        let doors = Doors { path: limits::WEBTRANSPORT_PATH, origins: shard.origins.clone() };
+        Ok(Self { server: Arc::new(server), reset_key, doors })
+    }
+
+    /// Where WebTransport is, and for whom.
+    pub(super) fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// The endpoint of `shard`; its randomness begins with `seed`.

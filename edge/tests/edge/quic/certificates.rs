@@ -8,7 +8,7 @@ use quinn::{ClientConfig, Endpoint};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-/// TLS of a server for `localhost` that speaks `roost/1`, and its certificate.
+/// TLS of a server for `localhost` that speaks `roost/1` and HTTP/3, and its certificate.
 pub(crate) fn server() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()).into();
@@ -19,7 +19,7 @@ pub(crate) fn server() -> (Arc<rustls::ServerConfig>, CertificateDer<'static>) {
         .with_no_client_auth()
         .with_single_cert(vec![cert.clone()], key)
         .unwrap();
-    tls.alpn_protocols = vec![b"roost/1".to_vec()];
+    tls.alpn_protocols = vec![b"roost/1".to_vec(), b"h3".to_vec()];
     (Arc::new(tls), cert)
 }
 

@@ -28,8 +28,34 @@ impl World {
                     let was = std::mem::replace(&mut self.live(key).paused, false);
                     assert!(was, "{key:?}: resumed without a pause");
                 }
-                Effect::Close(key) => self.live(key).attached = false,
-                Effect::CloseWith { .. } | Effect::Datagram { .. } => panic!("everybody here speaks WebSocket"),
+                Effect::Close(key) => {
+                    let peer = self.live(key);
+                    assert!(!peer.native, "{key:?}: nobody is told why");
+                    peer.attached = false;
+                }
+                Effect::CloseWith { session, .. } => {
+                    let peer = self.live(session);
+                    assert!(peer.native, "{session:?}: a WebSocket has its own way to say why");
+                    (peer.attached, peer.closed) = (false, true);
+                }
+                Effect::Datagram { session, bytes } => {
+                    if self.no_datagrams {
+                        self.live(session);
+                        self.shard.undelivered(session, bytes, self.now);
+                    } else {
+                        let index = self.live(session).index;
+                        self.peers[index].read_datagram(&bytes, &self.readers);
+                    }
+                }
+                Effect::Page { session, bytes } => {
+                    if self.no_datagrams {
+                        self.live(session);
+                        self.shard.page_undelivered(session, bytes, self.now);
+                    } else {
+                        self.live(session).read_page(&bytes);
+                        self.shard.page_sent(bytes.len());
+                    }
+                }
                 Effect::HttpOpen { session, bytes, .. } => {
                     let peer = self.live_or_ended(session);
                     assert_eq!(peer.http, Http::None, "one stream a connection");

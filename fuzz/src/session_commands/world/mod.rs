@@ -42,6 +42,23 @@ const COMMANDS: [&str; 14] = [
     r#"{"later":{}}"#,
 ];
 
+/// A command by its number, in JSON.
+fn command_text(which: u8, rid: u8) -> String {
+    let text = COMMANDS[usize::from(which) % COMMANDS.len()];
+    if rid == 0 { text.to_owned() } else { format!("{{\"rid\":{rid},{}", &text[1..]) }
+}
+
+/// The same in protobuf, or as it is if it is no command.
+fn command_frame(which: u8, rid: u8) -> Vec<u8> {
+    let text = command_text(which, rid);
+    let mut payload = BytesMut::new();
+    match Encoding::Json.decode(&mut text.as_bytes()) {
+        Ok(Some(frame)) => Encoding::Protobuf.encode(&frame, &mut payload),
+        _ => payload.extend_from_slice(text.as_bytes()),
+    }
+    payload.to_vec()
+}
+
 pub(super) struct World {
     shard: Shard,
     metrics: Arc<ShardMetrics>,
@@ -54,6 +71,8 @@ pub(super) struct World {
     members: [BTreeSet<usize>; 3],
     pushes: u64,
     drains: usize,
+    /// The driver can send no datagrams now.
+    no_datagrams: bool,
     /// Items other than deliveries that the shard may not have obeyed yet.
     controls: u64,
     stopping: bool,
@@ -93,6 +112,7 @@ impl World {
             members: Default::default(),
             pushes: 0,
             drains: 0,
+            no_datagrams: false,
             controls: 0,
             stopping: false,
         }
@@ -122,6 +142,43 @@ impl World {
         }
     }
 
+    /// A connection that is a session from the start.
+    pub(super) fn open_native(&mut self, datagrams: bool) -> Option<usize> {
+        let key = self.shard.opened_native(SocketAddr::from(([192, 0, 2, 2], 40_000)), datagrams, self.now)?;
+        assert!(!self.stopping, "nothing is taken any more");
+        let index = self.peers.len();
+        assert!(self.by_key.insert(key, index).is_none(), "{key:?} was given before");
+        self.peers.push(Peer::native(index, key, datagrams));
+        Some(index)
+    }
+
+    /// Bytes beside the stream. Any key may be named.
+    pub(super) fn datagram(&mut self, peer: usize, bytes: &[u8]) {
+        let peer = &self.peers[peer];
+        if peer.attached && !peer.paused {
+            self.shard.datagram(peer.key, &mut bytes.to_vec(), self.now);
+        }
+    }
+
+    /// A command beside the stream.
+    pub(super) fn command_datagram(&mut self, peer: usize, which: u8, rid: u8) {
+        self.datagram(peer, &command_frame(which, rid));
+    }
+
+    /// A command that comes in two pieces.
+    pub(super) fn command_cut(&mut self, peer: usize, which: u8, cut: u8) {
+        let frame = command_frame(which, cut);
+        let (front, back) = frame.split_at(usize::from(cut) % frame.len().max(1));
+        self.receive(peer, front);
+        self.obey_effects();
+        self.receive(peer, back);
+    }
+
+    /// The driver has no room for datagrams from now on, or has again.
+    pub(super) fn refuse_datagrams(&mut self, refuse: bool) {
+        self.no_datagrams = refuse;
+    }
+
     pub(super) fn upgrade(&mut self, peer: usize, offer: u8) {
         let (encoding, more) = match offer & 7 {
             0 => (Encoding::Protobuf, "Sec-WebSocket-Protocol: roost.v1.pb\r\n"),
@@ -143,7 +200,7 @@ impl World {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}{deflate}\r\n"
         );
         // Only the first head of a connection decides.
-        if !std::mem::replace(&mut self.peers[peer].upgraded, true) {
+        if !std::mem::replace(&mut self.peers[peer].upgraded, true) && !self.peers[peer].native {
             self.peers[peer].encoding = encoding;
             self.peers[peer].offers_deflate = !deflate.is_empty();
         }
@@ -152,13 +209,12 @@ impl World {
 
     /// A command by its number, as this peer writes it.
     pub(super) fn command(&mut self, peer: usize, which: u8, rid: u8) {
-        let text = COMMANDS[usize::from(which) % COMMANDS.len()];
-        let text = if rid == 0 { text.to_owned() } else { format!("{{\"rid\":{rid},{}", &text[1..]) };
-        let mut payload = BytesMut::from(text.as_bytes());
-        let frame = Encoding::Json.decode(&mut text.as_bytes());
-        if let (Encoding::Protobuf, Ok(Some(frame))) = (self.peers[peer].encoding, &frame) {
-            payload.clear();
-            Encoding::Protobuf.encode(frame, &mut payload);
+        let payload = match self.peers[peer].encoding {
+            Encoding::Json => command_text(which, rid).into_bytes(),
+            Encoding::Protobuf => command_frame(which, rid),
+        };
+        if self.peers[peer].native {
+            return self.receive(peer, &payload);
         }
         self.message(peer, (self.peers[peer].encoding == Encoding::Json).into(), &payload);
     }

@@ -132,6 +132,36 @@ fn a_datagram_given_back_is_dropped_when_its_reader_is_slow() {
 }
 
 #[test]
+fn a_long_page_has_a_stream_of_its_own_and_goes_by_the_first_where_that_cannot_be() {
+    let mut rig = Rig::new(ShardConfig::default());
+    let key = live(&mut rig, false);
+    let mut page = |rig: &mut Rig, entries: usize| {
+        rig.receive(key, &frames(&[(7, FrameBody::History(pb::History { conv: "c_1".into(), ..Default::default() }))]));
+        let entry = pb::Entry { body: Some(pb::Body { text: "x".repeat(100), event: None }), ..Default::default() };
+        let page = pb::Page { conv: "c_1".into(), entries: vec![entry; entries], head: 9 };
+        rig.effects();
+        let frame = Frame { rid: 7, body: Some(FrameBody::Page(page)) };
+        rig.down(Down::Reply { session: key, frame: Some(Box::new(frame)) });
+        rig.effects()
+    };
+    assert!(!page(&mut rig, 3).iter().any(|effect| matches!(effect, Effect::Page { .. })));
+    assert_eq!(read(&mut rig, key), ["7 page"], "a short one");
+    let effects = page(&mut rig, 50);
+    let Some(Effect::Page { session, bytes }) =
+        effects.into_iter().find(|effect| matches!(effect, Effect::Page { .. }))
+    else {
+        panic!("no page")
+    };
+    assert_eq!((session, rig.queued_bytes(key)), (key, 0));
+    let before = rig.counted();
+    rig.shard.page_sent(bytes.len());
+    assert_eq!(rig.counted().bytes_out - before.bytes_out, bytes.len() as u64);
+    rig.shard.page_undelivered(key, bytes, rig.now);
+    assert_eq!(rig.effect_names(), ["write"]);
+    assert_eq!(read(&mut rig, key), ["7 page"]);
+}
+
+#[test]
 fn datagrams_carry_what_does_no_harm_when_it_is_lost_and_nothing_else() {
     let mut rig = Rig::new(ShardConfig::default());
     let early = open(&mut rig, true);

@@ -4,14 +4,14 @@ use std::io;
 use std::time::Instant;
 
 use bytes::Bytes;
-use quinn_proto::{Dir, ReadError, SendDatagramError, VarInt, WriteError};
+use quinn_proto::{Connection, Dir, ReadError, SendDatagramError, StreamId, VarInt, WriteError};
 use roost_edge_core::driver::Sink;
 use roost_edge_core::{End, Outbound};
 use roost_wire::CloseCode;
 use roost_wire::link::SessionKey;
 
 use super::super::QuicConn;
-use super::super::conns::{Conn, Flags, Handle, Stage, lane};
+use super::super::conns::{Conn, Flags, Handle, Stage};
 use super::Hub;
 
 /// Bytes read from one connection per turn: the size of the lent buffer.
@@ -26,7 +26,8 @@ const FRAMES_PER_WRITE: usize = 64;
 const DATAGRAMS_PER_READ: usize = 64;
 
 /// What came of a read.
-enum Read {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Read {
     /// Nothing more is there now.
     Empty,
     /// More may be there.
@@ -42,12 +43,18 @@ impl Hub {
     pub(super) fn lane_opened<S: Sink<Conn = QuicConn>>(&mut self, handle: u32, sink: &mut S) {
         let Some(conn) = self.conns.get(handle) else { return };
         // There is one: transport parameters allow no other.
-        if conn.stage != Stage::Open || conn.quic.streams().accept(Dir::Bi).is_none() {
+        if conn.stage != Stage::Open || conn.flags.has(Flags::H3) || conn.quic.streams().accept(Dir::Bi).is_none() {
             return;
         }
+        self.carry(handle, true, sink);
+    }
+
+    /// The stream of the session is known, and whether the client takes datagrams where QUIC lets it.
+    pub(super) fn carry<S: Sink<Conn = QuicConn>>(&mut self, handle: u32, datagrams: bool, sink: &mut S) {
+        let Some(conn) = self.conns.get(handle) else { return };
         conn.stage = Stage::Carrying;
         conn.flags.set(Flags::READABLE);
-        let datagrams = conn.quic.datagrams().max_size().is_some();
+        let datagrams = datagrams && conn.quic.datagrams().max_size().is_some();
         let peer = conn.quic.remote_address();
         let carrier = QuicConn { handle, serial: conn.serial, datagrams };
         self.grown(handle);
@@ -93,7 +100,8 @@ impl Hub {
         if conn.flags.has(Flags::BLOCKED) {
             return Ok(0);
         }
-        match conn.quic.send_stream(lane()).write_chunks(chunks) {
+        let lane = conn.lane();
+        match conn.quic.send_stream(lane).write_chunks(chunks) {
             Ok(written) => {
                 // What we send now is acknowledged with everything before it.
                 conn.unanswered = 0;
@@ -114,9 +122,15 @@ impl Hub {
 
     /// Sends `bytes` beside the stream. False: the peer takes no datagram, or none as large.
     pub(in super::super) fn send_datagram(&mut self, key: SessionKey, bytes: &Bytes) -> bool {
-        let Some((handle, conn)) = self.conn_of(key) else { return true };
+        let Some(handle) = self.keys.get(key).map(|row| row.handle) else { return true };
+        let Some(conn) = self.conns.get(handle) else { return true };
+        let mut bytes = bytes.clone();
+        if conn.flags.has(Flags::H3) {
+            let Some(ours) = self.webs.get(&handle).and_then(|web| web.datagram(&bytes)) else { return true };
+            bytes = ours;
+        }
         // What waits longest is worth least.
-        let sent = conn.quic.datagrams().send(bytes.clone(), true);
+        let sent = conn.quic.datagrams().send(bytes, true);
         match sent {
             Ok(()) => {
                 conn.unanswered = 0;
@@ -176,7 +190,8 @@ impl Hub {
         if !conn.flags.has(Flags::READABLE) || conn.flags.has(Flags::PAUSED) {
             return told;
         }
-        let (filled, read) = fill(conn, buffer);
+        let lane = conn.lane();
+        let (filled, read) = fill(&mut conn.quic, lane, buffer);
         if !matches!(read, Read::More) {
             conn.flags.clear(Flags::READABLE);
         }
@@ -210,8 +225,16 @@ impl Hub {
                 conn.flags.clear(Flags::DATAGRAMS);
                 break;
             };
-            let Some(lent) = buffer.get_mut(..datagram.len()) else { continue };
-            lent.copy_from_slice(&datagram);
+            let payload = match self.webs.get(&handle) {
+                Some(web) => web.payload(&datagram),
+                None => Some(&*datagram),
+            };
+            let Some(payload) = payload else {
+                self.metrics.h3_refused_datagram(1);
+                continue;
+            };
+            let Some(lent) = buffer.get_mut(..payload.len()) else { continue };
+            lent.copy_from_slice(payload);
             bytes += lent.len();
             sink.datagram(key, lent);
         }
@@ -257,8 +280,9 @@ impl Hub {
         let serial = conn.serial;
         let number = VarInt::from_u32(code.number().into());
         // Nothing it still sends is wanted. It may have ended that itself.
-        let _ = conn.quic.recv_stream(lane()).stop(number);
-        if conn.quic.send_stream(lane()).finish().is_err() {
+        let lane = conn.lane();
+        let _ = conn.quic.recv_stream(lane).stop(number);
+        if conn.quic.send_stream(lane).finish().is_err() {
             return self.close_now(handle, code, now);
         }
         self.unsent(handle);
@@ -270,7 +294,9 @@ impl Hub {
     /// All has arrived, or had its time: tells the code.
     pub(super) fn say_code(&mut self, handle: u32, serial: u32, now: Instant) {
         let Some(conn) = self.conns.get_if(handle, serial) else { return };
-        if let Stage::Closing(code) = conn.stage {
+        if let Stage::Closing(code) = conn.stage
+            && !self.say_in_session(handle, code, now)
+        {
             self.close_now(handle, code, now);
         }
     }
@@ -292,12 +318,13 @@ impl Hub {
 
 /// Whether the peer broke its half of the stream.
 fn was_reset(conn: &mut Conn) -> bool {
-    matches!(conn.quic.recv_stream(lane()).received_reset(), Ok(Some(_)))
+    let lane = conn.lane();
+    matches!(conn.quic.recv_stream(lane).received_reset(), Ok(Some(_)))
 }
 
-/// Reads what is there into `buffer`.
-fn fill(conn: &mut Conn, buffer: &mut [u8]) -> (usize, Read) {
-    let mut stream = conn.quic.recv_stream(lane());
+/// Reads what is there on the stream into `buffer`.
+pub(in super::super) fn fill(quic: &mut Connection, id: StreamId, buffer: &mut [u8]) -> (usize, Read) {
+    let mut stream = quic.recv_stream(id);
     let Ok(mut chunks) = stream.read(true) else { return (0, Read::Empty) };
     let mut filled = 0;
     let read = loop {

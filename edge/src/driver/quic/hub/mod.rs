@@ -6,7 +6,10 @@
 //! - here: datagrams in, events of connections, timers;
 //! - `lane`: the stream that carries a session, and datagrams beside it;
 //! - `young`: connections that are no session yet, and how many there may be;
-//! - `outgoing`: datagrams out.
+//! - `web`: sessions by WebTransport, whose stream is one among those of HTTP/3;
+//! - `pages`: streams beside it, for pages of history;
+//! - `outgoing`: datagrams out;
+//! - `moves`: how often a connection may come from elsewhere.
 //!
 //! Invariants:
 //! - a connection stands in a list at most once, and its flag says so;
@@ -14,12 +17,15 @@
 //! - a turn reads a connection once, and sends a bounded number of datagrams of it before the next.
 
 mod lane;
+mod moves;
 mod outgoing;
+mod pages;
 #[cfg(test)]
 mod tests;
+mod web;
 mod young;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,11 +40,13 @@ use roost_edge_core::{End, Wheel};
 use roost_wire::CloseCode;
 use roost_wire::link::SessionKey;
 
+pub(super) use self::lane::{Read, fill};
 use self::outgoing::Outgoing;
 pub(super) use self::outgoing::Port;
 use self::young::Young;
 use super::QuicConn;
-use super::conns::{Conns, Flags, Handle, Stage, Ticks, lane};
+use super::conns::{Conns, Flags, Handle, Stage, Ticks};
+use super::h3::{self, Doors, Web};
 use super::metrics::QuicMetrics;
 use crate::driver::linger::Linger;
 use crate::driver::table::Table;
@@ -72,6 +80,8 @@ pub(super) struct Setup {
     pub(super) open_within: Duration,
     /// Connections that may have opened no stream.
     pub(super) young_max: usize,
+    /// Whom WebTransport lets in.
+    pub(super) doors: Doors,
 }
 
 /// The endpoint of one shard and its connections.
@@ -81,6 +91,9 @@ pub(super) struct Hub {
     metrics: Arc<QuicMetrics>,
     conns: Conns,
     keys: Table<Handle>,
+    /// What more there is of those that speak HTTP/3, by handle.
+    webs: HashMap<u32, Box<Web>>,
+    doors: Doors,
     wheel: Wheel,
     ticks: Ticks,
     /// Who has events to be looked at.
@@ -106,13 +119,15 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(setup: Setup) -> Self {
-        let Setup { endpoint, shard, metrics, now, unproven_max, open_within, young_max } = setup;
+        let Setup { endpoint, shard, metrics, now, unproven_max, open_within, young_max, doors } = setup;
         Self {
             endpoint,
             shard,
             metrics,
             conns: Conns::default(),
             keys: Table::new(),
+            webs: HashMap::new(),
+            doors,
             wheel: Wheel::new(),
             ticks: Ticks::new(now),
             stirred: VecDeque::new(),
@@ -137,12 +152,16 @@ impl Hub {
         match self.endpoint.handle(now, remote, local_ip, ecn, bytes, answer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let handle = handle.0 as u32;
+                if !self.may_come(handle, remote, len, now) {
+                    return;
+                }
                 let Some(conn) = self.conns.get(handle) else { return };
                 let before = conn.quic.remote_address();
                 conn.quic.handle_event(event);
                 if conn.quic.remote_address() != before {
-                    self.metrics.migrations(1);
+                    self.moved(handle, now);
                 }
+                let Some(conn) = self.conns.get(handle) else { return };
                 conn.heard_bytes = conn.heard_bytes.saturating_add(len as u32);
                 let greets = conn.stage == Stage::Handshake;
                 conn.unanswered += 1;
@@ -155,6 +174,7 @@ impl Hub {
                 }
                 self.stir(handle);
                 if greets {
+                    self.notice_h3(handle, now);
                     self.greet(handle, now, port);
                 }
             }
@@ -219,6 +239,9 @@ impl Hub {
         }
         (self.wheel, self.ticks) = (Wheel::new(), Ticks::new(now));
         for handle in self.conns.handles() {
+            if let Some(conn) = self.conns.get(handle) {
+                conn.moves_until = 0;
+            }
             self.arm(handle);
         }
     }
@@ -273,19 +296,30 @@ impl Hub {
                 self.lane_opened(handle, sink);
             }
             Event::ConnectionLost { reason } => self.lost(handle, &reason, sink),
+            Event::Stream(StreamEvent::Readable { id }) if id == conn.lane() => self.readable(handle, now, sink),
+            Event::Stream(StreamEvent::Opened { .. } | StreamEvent::Readable { .. }) if conn.flags.has(Flags::H3) => {
+                self.web_turn(handle, now, sink);
+            }
             Event::Stream(StreamEvent::Opened { dir: Dir::Bi }) => self.lane_opened(handle, sink),
-            Event::Stream(StreamEvent::Readable { id }) if id == lane() => self.readable(handle, now, sink),
-            Event::Stream(StreamEvent::Writable { id }) if id == lane() => {
+            Event::Stream(StreamEvent::Writable { id }) if id == conn.lane() => {
                 conn.flags.clear(Flags::BLOCKED);
                 if let Some(key) = conn.key {
                     sink.writable(key);
                 }
             }
-            Event::Stream(StreamEvent::Finished { id }) if id == lane() => {
-                let serial = conn.serial;
-                self.say_code(handle, serial, now);
+            Event::Stream(StreamEvent::Finished { id }) => {
+                // What is waited for is the last that is said.
+                let session =
+                    self.webs.get(&handle).filter(|_| conn.flags.has(Flags::SAID)).and_then(|web| web.session());
+                if id == session.unwrap_or(conn.lane()) {
+                    let serial = conn.serial;
+                    self.say_code(handle, serial, now);
+                }
             }
-            Event::Stream(StreamEvent::Stopped { id, .. }) if id == lane() => self.broken(handle, now, sink),
+            Event::Stream(StreamEvent::Stopped { id, .. }) if id == conn.lane() => self.broken(handle, now, sink),
+            Event::Stream(StreamEvent::Stopped { id, .. }) if conn.flags.has(Flags::H3) => {
+                self.web_stopped(handle, id, now, sink);
+            }
             Event::Stream(_) => {}
             Event::DatagramReceived => {
                 conn.flags.set(Flags::DATAGRAMS);
@@ -328,7 +362,8 @@ impl Hub {
     fn close_now(&mut self, handle: u32, code: CloseCode, now: Instant) {
         self.closed(handle);
         let Some(conn) = self.conns.get(handle) else { return };
-        conn.quic.close(now, VarInt::from_u32(code.number().into()), Bytes::from_static(code.text().as_bytes()));
+        let number = if conn.flags.has(Flags::H3) { h3::close_number(code) } else { code.number().into() };
+        conn.quic.close(now, VarInt::from_u32(number), Bytes::from_static(code.text().as_bytes()));
         self.grown(handle);
         self.stir(handle);
     }
@@ -353,6 +388,7 @@ impl Hub {
         self.grown(handle);
         self.closed(handle);
         self.wheel.disarm(handle);
+        self.webs.remove(&handle);
         if self.conns.remove(handle).is_some() {
             self.metrics.closed(1);
         }
@@ -389,8 +425,12 @@ impl Hub {
         self.keys.keys(self.shard).collect()
     }
 
+    /// Entries of all lists together.
+    pub(super) fn listed(&self) -> usize {
+        self.stirred.len() + self.ready.len() + self.greeted.len() + self.young.listed() + self.outgoing.listed()
+    }
+
     /// Connections of every kind, those of which only the end is awaited included.
-    #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.conns.len()
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use quinn_proto::Transmit;
 
 use super::super::conns::{Flags, Stage};
-use super::super::session::Proven;
+use super::super::session::Told;
 use super::Hub;
 
 /// Sends of one connection before the others have their turn.
@@ -47,6 +47,10 @@ impl Outgoing {
 
     pub(super) fn answered(&self) -> &[u8] {
         &self.answer
+    }
+
+    pub(super) fn listed(&self) -> usize {
+        self.queue.len()
     }
 
     /// Something is to be sent, and the socket did not refuse the last.
@@ -141,7 +145,7 @@ impl Hub {
         if conn.stage != Stage::Handshake || !conn.flags.has(Flags::UNPROVEN) {
             return segments_max;
         }
-        if Proven::is_so(conn.quic.crypto_session()) {
+        if Told::of(conn.quic.crypto_session()).is_some_and(|told| told.is_proven()) {
             self.proved(handle);
             return segments_max;
         }

@@ -34,6 +34,10 @@ impl Young {
         Self { queue: VecDeque::new(), count: 0, unproven: 0, unproven_max, max, within, judge: None }
     }
 
+    pub(super) fn listed(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.queue.front().map(|(deadline, ..)| *deadline)
     }
@@ -78,6 +82,7 @@ impl Hub {
                 self.young.queue.push_back((now + self.young.within, handle, self.serial));
                 self.stir(handle);
                 self.make_room(now);
+                self.notice_h3(handle, now);
                 self.greet(handle, now, port);
             }
             Err(error) => {

@@ -4,6 +4,7 @@ mod crypto;
 mod ends;
 mod flow;
 mod strangers;
+mod web;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -130,6 +131,14 @@ fn client_of(cert: &CertificateDer<'static>, suites: Vec<rustls::SupportedCipher
 }
 
 fn client_with(cert: &CertificateDer<'static>, provider: rustls::crypto::CryptoProvider) -> ClientConfig {
+    client_speaking(cert, provider, ALPN[0])
+}
+
+fn client_speaking(
+    cert: &CertificateDer<'static>,
+    provider: rustls::crypto::CryptoProvider,
+    alpn: &[u8],
+) -> ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(cert.clone()).unwrap();
     let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
@@ -137,7 +146,7 @@ fn client_with(cert: &CertificateDer<'static>, provider: rustls::crypto::CryptoP
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN[0].to_vec()];
+    tls.alpn_protocols = vec![alpn.to_vec()];
     ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 
@@ -160,6 +169,7 @@ impl World {
             metrics: metrics.clone(),
             now,
             unproven_max: config.unproven_max,
+            doors: parts.doors(),
             open_within: config.open_within,
             young_max: 8,
         });

@@ -50,3 +50,56 @@ fn handshakes_and_streams_have_their_time() {
     world.serve();
     assert_eq!((world.hub.held(), world.hub.young.count, world.hub.young.unproven), (0, 0, 0));
 }
+
+/// A datagram of a few bytes, from wherever it says.
+fn forged(world: &mut World, client: &mut Client, from: SocketAddr) -> usize {
+    client.quic.ping();
+    let spoken = client.speak(world.now);
+    spoken.iter().for_each(|bytes| world.give(from, bytes));
+    world.serve();
+    spoken.iter().map(Vec::len).sum()
+}
+
+#[test]
+fn a_client_that_forges_its_address_does_not_make_much_of_little() {
+    let mut world = World::new();
+    let (mut client, key) = world.session(1);
+    world.settle(&mut client);
+    let (began, before) = (world.now, world.counted().migrations);
+    let (mut heard, mut answered) = (0, 0);
+    for number in 0..2000_u16 {
+        world.now += Duration::from_millis(10);
+        heard += forged(&mut world, &mut client, (Ipv4Addr::new(10, 9, (number >> 8) as u8, number as u8), 7).into());
+        answered += world.wire.datagrams.drain(..).map(|(_, bytes)| bytes.len()).sum::<usize>();
+    }
+    let (seconds, moves) = ((world.now - began).as_secs() as usize, world.counted().migrations - before);
+    assert!(answered <= 1300 * (12 + seconds), "{answered} B for {heard} B in {seconds} s");
+    assert!(moves > 10 && world.counted().dropped_move > moves, "{moves} moves");
+    // Where it really is it is heard again, sooner for what it says.
+    for _ in 0..20 {
+        world.now += Duration::from_millis(100);
+        let home = client.addr;
+        forged(&mut world, &mut client, home);
+    }
+    client.write(b"here I am");
+    world.until(&mut client, "its bytes", |world, _| world.told.received.ends_with(b"here I am"));
+    assert_eq!(world.hub.keys(), [key]);
+}
+
+#[test]
+fn who_moves_as_often_as_people_do_is_followed_each_time() {
+    let mut world = World::new();
+    let (mut client, _) = world.session(1);
+    // Ten at once, then each second, saying next to nothing.
+    for number in 0..100_u16 {
+        client.addr = (Ipv4Addr::LOCALHOST, 20_000 + number).into();
+        client.quic.local_address_changed();
+        world.told.received.clear();
+        client.write(&[number as u8]);
+        world.until(&mut client, "its byte", |world, _| world.told.received == [number as u8]);
+        if number >= 10 {
+            world.now += Duration::from_secs(1);
+        }
+    }
+    assert_eq!((world.counted().migrations, world.counted().dropped_move), (100, 0));
+}
