@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(target_os = "linux")]
+use crate::lines::Weather;
 use crate::threshold::Threshold;
 
 /// One run: who connects, who talks to whom, how much, for how long, and what counts as well.
@@ -17,6 +19,9 @@ pub struct Scenario {
     pub transport: Transport,
     /// Share of the clients that go on from another address each second, 0 to 1.
     pub migrating: f64,
+    /// What befalls datagrams on their way.
+    #[cfg(target_os = "linux")]
+    pub(crate) weather: Weather,
     /// Sessions to hold.
     pub clients: u32,
     /// Connections begun per second.
@@ -210,6 +215,14 @@ pub struct Shares {
 }
 
 impl Scenario {
+    /// What carries the connections, for people.
+    pub(crate) fn by(&self) -> String {
+        let by = self.transport.words().to_owned();
+        #[cfg(target_os = "linux")]
+        let by = by + &self.weather.words();
+        by
+    }
+
     /// Direct and group messages of many people: what `roost-load quick` runs.
     #[must_use]
     pub fn quick(clients: u32, sends_per_second: f64, hold: Duration) -> Self {
@@ -259,6 +272,8 @@ impl Scenario {
             protocol: Protocol::Roost,
             transport: Transport::Ws,
             migrating: 0.0,
+            #[cfg(target_os = "linux")]
+            weather: Weather::default(),
             clients: connections,
             connects_per_second: 4000,
             population: Population::nobody(),

@@ -47,6 +47,8 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         (&["quick", "--transport", "wss"], "--transport quic"),
         (&["quick", "--migrating", "0.1"], "--transport quic"),
         (&["hold", "--migrating", "0.5"], "--transport quic"),
+        (&["quick", "--loss", "0.05"], "--transport quic"),
+        (&["hold", "--delay", "20ms"], "--transport quic"),
         (&["hold", "--tickets"], "--transport wss"),
         (&["hold", "--transport", "quic", "--target", "http://127.0.0.1:1"], "https://"),
         (&["hold", "--transport", "wss", "--target", "https://127.0.0.1:1"], "--ca"),

@@ -26,6 +26,7 @@ use crate::threshold::Threshold;
         roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n  \
         roost-load hold --connections 15000 --for 2m            set-up rate, memory and CPU of idle sessions\n  \
         roost-load quick --transport quic --migrating 0.1       by QUIC, and 10 % change their address each second\n  \
+        roost-load quick --transport quic --delay 40ms --jitter 10ms --loss 0.05    on a bad network\n  \
         roost-load hold --transport wss --tickets                by WebSocket over TLS, handshakes resumed\n  \
         roost-load storm --connections 15000                    all drop at once and come back\n  \
         roost-load echo --connections 1000                      echoes per CPU-second\n  \
@@ -224,6 +225,33 @@ pub(super) struct Carrying {
     /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub(super) migrating: f64,
+    #[cfg(target_os = "linux")]
+    #[command(flatten)]
+    pub(super) weather: Sky,
+}
+
+/// A network worse than the one there is.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+pub(super) struct Sky {
+    /// Hold every datagram up for so long, each way; QUIC only
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    delay: Option<Duration>,
+    /// By how much that may be more or less, so that datagrams overtake one another; QUIC only
+    #[arg(long, value_name = "TIME", requires = "delay", value_parser = span)]
+    jitter: Option<Duration>,
+    /// Lose this share of the datagrams, each way, 0 to 1; QUIC only
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
+    loss: f64,
+}
+
+#[cfg(target_os = "linux")]
+impl Sky {
+    /// What it means for each datagram.
+    pub(super) fn weather(&self) -> crate::lines::Weather {
+        let Self { delay, jitter, loss } = *self;
+        crate::lines::Weather { delay: delay.unwrap_or_default(), jitter: jitter.unwrap_or_default(), loss }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -347,6 +375,10 @@ impl Command {
                     hold: quick.hold,
                 };
                 (scenario.transport, scenario.migrating) = (quick.carrying.transport, quick.carrying.migrating);
+                #[cfg(target_os = "linux")]
+                {
+                    scenario.weather = quick.carrying.weather.weather();
+                }
                 ca = quick.carrying.ca;
                 (scenario, quick.common)
             }

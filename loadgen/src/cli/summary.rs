@@ -14,7 +14,7 @@ pub(super) fn of(report: &Report, out: &Path) -> String {
         writeln!(text, "{name:<12}{value}").expect("a String takes everything");
     };
     let sessions = &report.sessions;
-    let by = report.scenario.transport.words();
+    let by = report.scenario.by();
     line("sessions", format!("{} of {} held by {by}, {} dropped", sessions.held, sessions.wanted, sessions.dropped));
     if sessions.migrated > 0 {
         line("moves", format!("{} times to another address", sessions.migrated));

@@ -24,6 +24,7 @@ use roost_uring::fleet::Close;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Event;
+use super::weather::{Sky, Weather};
 
 /// Sockets: so many addresses has a client that moves.
 const SOCKETS: usize = 8;
@@ -42,6 +43,12 @@ const READ_BYTES: usize = 64 * 1024;
 const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// The server of a silent connection is given up after this.
 const IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// A datagram under way, in weather.
+enum Flying {
+    Out { socket: usize, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: Box<[u8]> },
+    In { meta: RecvMeta, bytes: BytesMut },
+}
 
 /// One connection.
 struct Line {
@@ -69,6 +76,7 @@ pub(crate) struct QuicFleet {
     stirred: VecDeque<u32>,
     readable: VecDeque<u32>,
     told: VecDeque<(u32, Event<'static>)>,
+    sky: Option<Sky<Flying>>,
     /// Sockets may hold more than the last turn took.
     crowded: bool,
     trains: Box<[u8]>,
@@ -99,7 +107,7 @@ impl QuicFleet {
     ///
     /// # Errors
     /// No socket can be had.
-    pub(super) fn new(count: u32, config: ClientConfig, server_name: String) -> io::Result<Self> {
+    pub(super) fn new(count: u32, config: ClientConfig, server_name: String, weather: Weather) -> io::Result<Self> {
         let sockets = (0..SOCKETS).map(|_| socket()).collect::<io::Result<_>>()?;
         Ok(Self {
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None),
@@ -113,6 +121,7 @@ impl QuicFleet {
             stirred: VecDeque::new(),
             readable: VecDeque::new(),
             told: VecDeque::new(),
+            sky: Sky::new(weather, rand::random()),
             crowded: false,
             trains: vec![0; TRAINS * TRAIN_BYTES].into(),
             sheet: Vec::new(),
@@ -175,10 +184,13 @@ impl QuicFleet {
     pub(crate) fn settle(&mut self) -> Option<Instant> {
         let now = Instant::now();
         self.work(now);
+        self.land(now);
         if self.crowded || !self.told.is_empty() || !self.readable.is_empty() {
             return Some(now);
         }
-        self.wheel.next().map(|tick| self.began + Duration::from_millis(tick.into()))
+        let timer = self.wheel.next().map(|tick| self.began + Duration::from_millis(tick.into()));
+        let lands = self.sky.as_ref().and_then(Sky::next);
+        timer.into_iter().chain(lands).min()
     }
 
     /// Takes what came, without waiting for more: a socket that had too much for one turn is not told again. Take all
@@ -186,6 +198,7 @@ impl QuicFleet {
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         let now = Instant::now();
         self.receive_all(now)?;
+        self.land(now);
         self.run_timers(now);
         self.work(now);
         Ok(())
@@ -307,9 +320,38 @@ impl QuicFleet {
             sheet.clear();
             let Some(transmit) = line.quic.poll_transmit(now, SEGMENTS_MAX, &mut sheet) else { break };
             let socket = usize::from(line.socket);
-            self.put(socket, &transmit, &sheet[..transmit.size]);
+            match &mut self.sky {
+                None => self.put(socket, &transmit, &sheet[..transmit.size]),
+                Some(sky) => {
+                    let ecn = transmit.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
+                    for bytes in sheet[..transmit.size].chunks(transmit.segment_size.unwrap_or(transmit.size).max(1)) {
+                        let (to, bytes) = (transmit.destination, Box::from(bytes));
+                        sky.take(Flying::Out { socket, to, ecn, bytes }, now);
+                    }
+                }
+            }
         }
         self.sheet = sheet;
+    }
+
+    /// What was held up by the weather arrives.
+    fn land(&mut self, now: Instant) {
+        while let Some(flying) = self.sky.as_mut().and_then(|sky| sky.arrived(now)) {
+            match flying {
+                Flying::Out { socket, to, ecn, bytes } => {
+                    let (socket, state) = &self.sockets[socket];
+                    let transmit = quinn_udp::Transmit {
+                        destination: to,
+                        ecn,
+                        contents: &bytes,
+                        segment_size: None,
+                        src_ip: None,
+                    };
+                    let _ = state.try_send(socket.into(), &transmit);
+                }
+                Flying::In { meta, bytes } => self.datagram(&meta, bytes, now),
+            }
+        }
     }
 
     /// What the system does not take now is as good as lost on the way, which is seen to.
@@ -380,7 +422,11 @@ impl QuicFleet {
         let count = state.recv(udp.into(), &mut slices, &mut metas)?;
         for (meta, train) in metas.iter().zip(trains.chunks(TRAIN_BYTES)).take(count) {
             for datagram in train[..meta.len].chunks(meta.stride.max(1)) {
-                self.datagram(meta, BytesMut::from(datagram), now);
+                let (meta, bytes) = (*meta, BytesMut::from(datagram));
+                match &mut self.sky {
+                    None => self.datagram(&meta, bytes, now),
+                    Some(sky) => sky.take(Flying::In { meta, bytes }, now),
+                }
             }
         }
         Ok(())

@@ -118,8 +118,11 @@ fn tiles(report: &Report) -> String {
     };
     let unknown = || "–".to_owned();
     let sessions = &report.sessions;
-    let mut tiles =
-        tile("Sessions held", number(sessions.held as f64), format!("of {} wanted", number(sessions.wanted as f64)));
+    let mut tiles = tile(
+        "Sessions held",
+        number(sessions.held as f64),
+        format!("of {} wanted, by {}", number(sessions.wanted as f64), report.scenario.by()),
+    );
     if report.sends.intended > 0 {
         let some = |us: Option<u64>| us.map_or_else(unknown, time);
         let median = |times: &Quantiles| format!("median {}", some(times.p50));

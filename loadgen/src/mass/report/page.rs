@@ -96,11 +96,12 @@ fn facts(report: &Report) -> Vec<Table> {
     let setup = &report.setup;
     let us = |us: Option<f64>| us.map_or("not known".into(), |us| format!("{us:.1} µs"));
     let ends: Vec<String> = report.sessions.ends.iter().map(|(why, count)| format!("{count} × {why}")).collect();
+    let by = report.scenario.transport.words().to_owned() + &report.scenario.weather.words();
     let handshakes = setup.tickets_used.map(|used| format!(", {used} handshakes begun with a ticket"));
     let mut tables = vec![Table(
         "Set-up",
         vec![
-            ("by", format!("{}{}", report.scenario.transport.words(), handshakes.unwrap_or_default())),
+            ("by", by + &handshakes.unwrap_or_default()),
             ("rate", format!("{} a second of {} wanted", number(setup.per_second), number(setup.per_second_wanted))),
             ("latency", quantiles(&report.connect_us)),
             ("server", format!("{} of CPU for each", us(setup.server_cpu_us))),

@@ -135,7 +135,7 @@ fn a_datagram_given_back_is_dropped_when_its_reader_is_slow() {
 fn a_long_page_has_a_stream_of_its_own_and_goes_by_the_first_where_that_cannot_be() {
     let mut rig = Rig::new(ShardConfig::default());
     let key = live(&mut rig, false);
-    let mut page = |rig: &mut Rig, entries: usize| {
+    let page = |rig: &mut Rig, entries: usize| {
         rig.receive(key, &frames(&[(7, FrameBody::History(pb::History { conv: "c_1".into(), ..Default::default() }))]));
         let entry = pb::Entry { body: Some(pb::Body { text: "x".repeat(100), event: None }), ..Default::default() };
         let page = pb::Page { conv: "c_1".into(), entries: vec![entry; entries], head: 9 };
