@@ -11,11 +11,14 @@ use super::{Measured, Plan, Udp, WORLDS};
 use crate::host::Environment;
 use crate::progress::time;
 use crate::report::Quantiles;
-use crate::report::html::{STYLE, escape, word};
+use crate::report::sheet::{Sheet, escape, place};
 use crate::verdict::{Facts, Verdict};
 
 /// The version of the report's form. It changes when a field changes its meaning or goes.
 const FORMAT: &str = "roost-load-udp-blocked/1";
+
+const NOTE: &str = "Clients are those of the SDK, one after the other on a server of their own in each world. What was learned of a network \
+    is not used here: everybody comes for the first time.";
 
 /// `report.json`.
 #[derive(Debug, Serialize)]
@@ -100,6 +103,8 @@ impl Report {
         if failed > 0 {
             reasons.push(format!("{failed} clients did not enter, or could say nothing."));
         }
+        let failures = worlds.iter().flat_map(|world| &world.failed);
+        reasons.extend(failures.map(|(why, count)| format!("{count} times: {why}.")));
         Self { format: FORMAT, verdict, exit_code: verdict.exit_code(), reasons, worlds, scenario, environment }
     }
 
@@ -143,37 +148,26 @@ impl Report {
     }
 
     fn page(&self, json: &str) -> String {
-        let (class, word) = word(self.verdict);
-        let environment = &self.environment;
         let most = self.worlds.iter().filter_map(|world| world.session_us.p99).max().unwrap_or(1).max(1);
         let rows: String = self.worlds.iter().map(|world| row(world, most)).collect();
-        let reasons: String = self.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
-        let failed: String = self.worlds.iter().flat_map(|world| &world.failed).map(failure).collect();
-        format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>roost-load udp-blocked: {word}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-             <header><h1>roost-load udp-blocked</h1><p>{started} on {cpu}, {cores} cores</p></header>\n\
-             <div class=\"verdict {class}\"><strong>{word}</strong><p>{clients} users in each world, {rate} a second, whose \
-             apps try QUIC first.</p><ul>{reasons}{failed}</ul></div>\n\
-             <section><h2>How long users wait for their session</h2><p>From the moment they begin. The bar ends at the median, \
-             its line at the 99th percentile.</p>\n\
-             <table><tr><th>UDP</th><th>p50</th><th>p99</th><th>max</th><th>first message stored, p50</th><th></th><th>by</th></tr>{rows}</table>\
-             </section>\n\
-             <section><h2>Where</h2><p>{command}<br>commit {commit}, {build} build, kernel {kernel}</p></section>\n\
-             <section><details><summary>report.json</summary><pre>{shown}</pre></details></section>\n\
-             </main>\n</body>\n</html>\n",
-            started = environment.started.replace('T', " ").replace('Z', " UTC"),
-            cpu = escape(environment.cpu.as_deref().unwrap_or("unknown processor")),
-            cores = environment.cores,
-            clients = self.scenario.clients,
-            rate = self.scenario.rate,
-            command = escape(&environment.command),
-            commit = environment.commit.unwrap_or("unknown"),
-            build = environment.build,
-            kernel = escape(environment.kernel.as_deref().unwrap_or("unknown")),
-            shown = escape(json),
-        )
+        let table = format!(
+            "<section><h2>How long users wait for their session</h2><p>From the moment they begin. The bar ends at the median, \
+             its line at the 99th percentile.</p>\n<table><tr><th>UDP</th><th>p50</th><th>p99</th><th>max</th>\
+             <th>first message stored, p50</th><th></th><th>by</th></tr>{rows}</table></section>\n"
+        );
+        let sheet = Sheet {
+            name: "udp-blocked",
+            verdict: self.verdict,
+            reasons: &self.reasons,
+            answer: format!(
+                "{} users in each world, {} a second, whose apps try QUIC first.",
+                self.scenario.clients, self.scenario.rate
+            ),
+            sections: table + &place(&self.environment, NOTE),
+            environment: &self.environment,
+            json: Some(json),
+        };
+        sheet.html()
     }
 }
 
@@ -199,8 +193,4 @@ fn row(world: &World, most_us: u64) -> String {
         at(world.first_message_us.p50),
         escape(&world.ways()),
     )
-}
-
-fn failure((why, count): (&String, &u64)) -> String {
-    format!("<li>{count} × {}</li>", escape(why))
 }

@@ -1,16 +1,13 @@
-//! `hostile.html`: one page that needs nothing else, and a summary for a terminal.
+//! `hostile.html`, and a summary for a terminal.
 
 use std::fmt::Write as _;
 
 use super::report::{Hostile, OfKind};
 use crate::progress::time;
-use crate::report::html::{STYLE, escape, word};
+use crate::report::sheet::{Sheet, escape, place, word};
 
 /// The page.
 pub(super) fn page(hostile: &Hostile) -> String {
-    let (class, word) = word(hostile.verdict);
-    let reasons: String = hostile.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
-    let environment = &hostile.environment;
     let quiet = &hostile.quiet;
     let scatter = &quiet.delivery_p99_us_of_windows;
     let scatter = match (scatter.first(), scatter.last()) {
@@ -19,36 +16,32 @@ pub(super) fn page(hostile: &Hostile) -> String {
     };
     let rows: String = hostile.kinds.iter().map(|kind| row(kind, hostile)).collect();
     let details: String = hostile.kinds.iter().map(details).collect();
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>roost-load hostile: {word}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <header><h1>roost-load hostile</h1><p>{started} on {cpu}, {cores} cores</p></header>\n\
-         <div class=\"verdict {class}\"><strong>{word}</strong><p>{clients} well-behaved clients, {rate} messages a second, and one \
-         kind of attack after another beside them: their 99th percentile may grow {ratio} times.</p><ul>{reasons}</ul></div>\n\
-         <section><h2>Latency of the well-behaved</h2><p>From the intended time of a message to each push of it. Without an attack: \
+    let latency = format!(
+        "<section><h2>Latency of the well-behaved</h2><p>From the intended time of a message to each push of it. Without an attack: \
          p50 {p50}, p99 {p99}, p99.9 {p999}; the p99 of its {windows} windows was {scatter}.</p>\n\
          <table><tr><th>attack</th><th>p50</th><th>p99</th><th>p99.9</th><th>p99 by quiet</th><th></th></tr>{rows}</table>\
          <p>{note}</p></section>\n\
-         <section><h2>What attackers heard, and what the server counted</h2><table>{details}</table></section>\n\
-         <section><h2>Where</h2><p>{command}<br>commit {commit}, {build} build, kernel {kernel}</p></section>\n\
-         </main>\n</body>\n</html>\n",
-        started = environment.started.replace('T', " ").replace('Z', " UTC"),
-        cpu = escape(environment.cpu.as_deref().unwrap_or("unknown processor")),
-        cores = environment.cores,
-        clients = hostile.clients,
-        rate = hostile.sends_per_second,
-        ratio = hostile.ratio_max,
+         <section><h2>What attackers heard, and what the server counted</h2><table>{details}</table></section>\n",
         p50 = time(quiet.delivery_us.p50),
         p99 = time(quiet.delivery_us.p99),
         p999 = time(quiet.delivery_us.p999),
         windows = quiet.windows,
         note = escape(hostile.note),
-        command = escape(&environment.command),
-        commit = environment.commit.unwrap_or("unknown"),
-        build = environment.build,
-        kernel = escape(environment.kernel.as_deref().unwrap_or("unknown")),
-    )
+    );
+    let sheet = Sheet {
+        name: "hostile",
+        verdict: hostile.verdict,
+        reasons: &hostile.reasons,
+        answer: format!(
+            "{} well-behaved clients, {} messages a second, and one kind of attack after another beside them: their 99th \
+             percentile may grow {} times.",
+            hostile.clients, hostile.sends_per_second, hostile.ratio_max
+        ),
+        sections: latency + &place(&hostile.environment, ""),
+        environment: &hostile.environment,
+        json: None,
+    };
+    sheet.html()
 }
 
 fn row(kind: &OfKind, hostile: &Hostile) -> String {

@@ -91,7 +91,7 @@ impl Chart {
         let y = |value: f64| height - bottom - self.y.at(value) * (height - top - bottom);
         let mut svg = format!(
             "<svg class=\"chart {class}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">",
-            super::html::escape(&self.label)
+            super::sheet::escape(&self.label)
         );
         for (value, text) in &self.y.ticks {
             let at = y(*value);

@@ -1,14 +1,12 @@
-//! `report.html`: one page that needs nothing else, neither network nor scripts. The answer stands first.
+//! `report.html`.
 
 use std::fmt::Write as _;
 
 use super::chart::{Axis, Chart, Line, Note};
+use super::sheet::{Sheet, escape};
 use super::{Quantiles, Report};
 use crate::progress::time;
 use crate::scenario::{Load, Protocol};
-use crate::verdict::Verdict;
-
-pub(crate) const STYLE: &str = include_str!("page.css");
 
 /// Sizes a chart is drawn in: one for a wide page and paper, one for a phone.
 const WIDE: (f64, f64) = (836.0, 300.0);
@@ -16,77 +14,30 @@ const NARROW: (f64, f64) = (360.0, 260.0);
 
 /// The page of a report; `json` is the report itself.
 pub(crate) fn page(report: &Report, json: &str) -> String {
-    let mut body = String::new();
-    body += &head(report);
-    body += &verdict(report);
-    body += &tiles(report);
+    let mut sections = tiles(report);
     if !report.curves.delivery.is_empty() || !report.curves.ack.is_empty() {
-        body += &percentiles(report);
+        sections += &percentiles(report);
     }
     if load(report).count() > 1 && report.sends.intended > 0 {
-        body += &throughput(report);
-        body += &latency_over_time(report);
+        sections += &throughput(report);
+        sections += &latency_over_time(report);
     }
-    body += &memory(report);
+    sections += &memory(report);
     if report.sends.intended > 0 {
-        body += &correctness(report);
+        sections += &correctness(report);
     }
-    body += &thresholds(report);
-    body += &environment(report);
-    // A string of the report must not end the element it stands in.
-    let embedded = json.replace("</", "<\\/");
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>roost-load {name}: {word}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\
-         <section><details><summary>report.json</summary><pre>{shown}</pre></details></section>\n</main>\n\
-         <script type=\"application/json\" id=\"report\">{embedded}</script>\n</body>\n</html>\n",
-        name = escape(&report.scenario.name),
-        word = word(report.verdict).1,
-        shown = escape(json),
-    )
-}
-
-/// Text as it may stand in an element or an attribute.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn head(report: &Report) -> String {
-    let environment = &report.environment;
-    let machine = environment.cpu.as_deref().unwrap_or("unknown processor");
-    format!(
-        "<header><h1>roost-load {}</h1><p>{} on {}, {} cores</p></header>\n",
-        escape(&report.scenario.name),
-        environment.started.replace('T', " ").replace('Z', " UTC"),
-        escape(machine),
-        environment.cores
-    )
-}
-
-/// The class and the words of a verdict.
-pub(crate) const fn word(verdict: Verdict) -> (&'static str, &'static str) {
-    match verdict {
-        Verdict::Pass => ("well", "✓ Passed"),
-        Verdict::Unreachable => ("bad", "✗ Not reachable"),
-        Verdict::Broken => ("bad", "✗ Broken promises"),
-        Verdict::Generator => ("warn", "▲ The generator was the limit"),
-        Verdict::Threshold => ("bad", "✗ A threshold failed"),
-        Verdict::Interrupted => ("warn", "▲ Stopped early"),
-    }
-}
-
-fn verdict(report: &Report) -> String {
-    let (class, word) = word(report.verdict);
-    let reasons: String = report.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
-    let debug = match report.environment.build {
-        "debug" => "<li>This is a debug build: its numbers say nothing about speed.</li>",
-        _ => "",
+    sections += &thresholds(report);
+    sections += &environment(report);
+    let sheet = Sheet {
+        name: &report.scenario.name,
+        verdict: report.verdict,
+        reasons: &report.reasons,
+        answer: carried(report),
+        sections,
+        environment: &report.environment,
+        json: Some(json),
     };
-    format!(
-        "<div class=\"verdict {class}\"><strong>{word}</strong><p>{}</p><ul>{reasons}{debug}</ul></div>\n",
-        carried(report)
-    )
+    sheet.html()
 }
 
 /// What this machine carried, in a sentence.

@@ -4,6 +4,7 @@ pub(crate) mod build;
 mod chart;
 pub(crate) mod html;
 pub(crate) mod series;
+pub(crate) mod sheet;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -309,7 +309,7 @@ mod tests {
     use quinn_proto::crypto::ServerConfig as _;
     use rustls::quic::ClientConnection;
 
-    use super::super::settings::tests::tls;
+    use super::super::settings::tests::{client_tls, tls};
     use super::*;
 
     /// A client of rustls and our side, joined until neither has more to say.
@@ -333,15 +333,7 @@ mod tests {
 
     fn begin() -> (Light, ClientConnection) {
         let (server, cert) = tls(&[b"roost/1"]);
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(cert).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![b"roost/1".to_vec()];
+        let config = client_tls(cert, rustls::crypto::aws_lc_rs::default_provider(), b"roost/1");
         let name = "localhost".try_into().unwrap();
         let client = ClientConnection::new(Arc::new(config), Version::V1, name, Vec::new()).unwrap();
         let handshakes = Arc::new(Handshakes::new(&server).unwrap());

@@ -153,6 +153,8 @@ fn transport(config: &QuicConfig, shard: &ShardConfig) -> TransportConfig {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use rustls::ClientConfig;
+    use rustls::crypto::CryptoProvider;
     use rustls::pki_types::CertificateDer;
 
     use super::*;
@@ -175,6 +177,19 @@ pub(super) mod tests {
             .unwrap();
         tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         (Arc::new(tls), made.cert.der().clone())
+    }
+
+    /// TLS of a client that believes `cert`, and no other.
+    pub(crate) fn client_tls(cert: CertificateDer<'static>, provider: CryptoProvider, alpn: &[u8]) -> ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert).unwrap();
+        let mut tls = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![alpn.to_vec()];
+        tls
     }
 
     #[test]

@@ -4,39 +4,24 @@ use super::Report;
 use crate::mass::plan::Regime;
 use crate::progress::time;
 use crate::report::Quantiles;
-use crate::report::html::{STYLE, escape, number, word};
+use crate::report::html::number;
+use crate::report::sheet::{Sheet, escape, place};
 
 /// The page of a report; `json` is the report itself.
 pub(super) fn page(report: &Report, json: &str) -> String {
-    let (class, word) = word(report.verdict);
-    let environment = &report.environment;
-    let reasons: String = report.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
-    let debug = match environment.build {
-        "debug" => "<li>This is a debug build: its numbers say nothing about speed.</li>",
-        _ => "",
+    let sheet = Sheet {
+        name: report.scenario.name,
+        verdict: report.verdict,
+        reasons: &report.reasons,
+        answer: format!("This machine held <b>{}</b> sessions.", number(report.sessions.held as f64)),
+        sections: tiles(report)
+            + &tables(report)
+            + &thresholds(report)
+            + &place(&report.environment, report.server.memory_note),
+        environment: &report.environment,
+        json: Some(json),
     };
-    // A string of the report must not end the element it stands in.
-    let embedded = json.replace("</", "<\\/");
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>roost-load {name}: {word}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <header><h1>roost-load {name}</h1><p>{started} on {cpu}, {cores} cores</p></header>\n\
-         <div class=\"verdict {class}\"><strong>{word}</strong><p>This machine held <b>{held}</b> sessions.</p>\
-         <ul>{reasons}{debug}</ul></div>\n{tiles}{tables}{thresholds}{where_}\
-         <section><details><summary>report.json</summary><pre>{shown}</pre></details></section>\n</main>\n\
-         <script type=\"application/json\" id=\"report\">{embedded}</script>\n</body>\n</html>\n",
-        name = escape(report.scenario.name),
-        started = environment.started.replace('T', " ").replace('Z', " UTC"),
-        cpu = escape(environment.cpu.as_deref().unwrap_or("unknown processor")),
-        cores = environment.cores,
-        held = number(report.sessions.held as f64),
-        tiles = tiles(report),
-        tables = tables(report),
-        thresholds = thresholds(report),
-        where_ = place(report),
-        shown = escape(json),
-    )
+    sheet.html()
 }
 
 fn tiles(report: &Report) -> String {
@@ -208,16 +193,4 @@ fn thresholds(report: &Report) -> String {
         })
         .collect();
     format!("<section><h2>Thresholds</h2><table>{rows}</table></section>\n")
-}
-
-fn place(report: &Report) -> String {
-    let environment = &report.environment;
-    format!(
-        "<section><h2>Where</h2><p>{}<br>commit {}, {} build, kernel {}</p><p>{}</p></section>\n",
-        escape(&environment.command),
-        environment.commit.unwrap_or("unknown"),
-        environment.build,
-        escape(environment.kernel.as_deref().unwrap_or("unknown")),
-        escape(report.server.memory_note),
-    )
 }
