@@ -36,7 +36,7 @@ pub fn seeds(target: &str) -> Vec<(String, Vec<u8>)> {
         "frames_protobuf" => named(protobufs()),
         "session_commands" => named(sessions()),
         "tls_session" => named(secrets()),
-        "quic" => named(quics()),
+        "quic" => named(crate::quic::seeds()),
         _ => Vec::new(),
     }
 }
@@ -46,64 +46,6 @@ fn vectors(name: &str) -> Vec<&'static str> {
     let found: Vec<&str> = PAGE.lines().filter_map(|line| line.strip_prefix(name)).map(str::trim).collect();
     assert!(!found.is_empty(), "PROTOCOL.md has no {name:?}");
     found
-}
-
-/// Steps around a shard of QUIC: see `quic::step`.
-fn quics() -> Vec<Vec<u8>> {
-    let forged = |form: u8, header: u8, frames: &[u8]| [&[4, 0, form, header, frames.len() as u8][..], frames].concat();
-    let frames: [&[u8]; 24] = [
-        // PING, a broken ACK, RESET_STREAM, STOP_SENDING, CRYPTO, NEW_TOKEN (RFC 9000 §19).
-        &[1],
-        &[2, 0x40, 0xff, 0, 9, 9],
-        &[3, 5, 0, 1, 0, 0, 0x40],
-        &[4, 0, 0, 0],
-        &[5, 0, 1],
-        &[6, 0, 4, 1, 0, 0, 0],
-        &[6, 0xbf, 0xff, 0xff, 0xff, 1, 0],
-        &[7, 1, 1],
-        // STREAM on the one, on others of every kind, far ahead, ended.
-        &[0x0a, 0, 1, b'x'],
-        &[0x0e, 0, 0x80, 1, 0, 0, 1, b'x'],
-        &[0x0f, 0, 0x40, 9, 1, b'x'],
-        &[0x0a, 4, 1, b'x'],
-        &[0x0a, 2, 1, b'x'],
-        &[0x0a, 1, 1, b'x'],
-        // Windows and streams, ids that come and go, challenges.
-        &[0x10, 0xc0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
-        &[0x11, 0, 1],
-        &[0x12, 0xd0, 0, 0, 0, 0, 0, 0, 1],
-        &[0x14, 9, 0x15, 0, 9, 0x16, 9],
-        &[0x18, 9, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        &[0x19, 0],
-        &[0x1a, 1, 2, 3, 4, 5, 6, 7, 8],
-        // Ends, a datagram, HANDSHAKE_DONE, which only servers say, and a frame that nobody knows.
-        &[0x1c, 0, 0, 0],
-        &[0x1e, 0x31, 2, b'h', b'i'],
-        &[0x7f, 0xff, 0, 0],
-    ];
-    let mut all: Vec<Vec<u8>> = frames
-        .iter()
-        .flat_map(|frames| [0, 2, 3].map(|level| [&[7, 2, 8][..], &forged(level, 0, frames), &[14, 0, 9]].concat()))
-        .collect();
-    // In the middle of a handshake; with its first byte changed.
-    all.push([&[7, 2, 4][..], &forged(3, 0, &[6, 0, 4, 1, 0, 0, 0]), &forged(2, 0, &[1])].concat());
-    all.push([&[7, 2, 8][..], &forged(8, 0x18, &[1]), &forged(8, 4, &[1])].concat());
-    // Handshakes that go no further, until others are asked for more; another protocol.
-    all.push([&[3][..], &[2, 4, 7, 0].repeat(6), &[2, 2, 2, 3, 14, 0xff, 0x3f]].concat());
-    // Strangers: short ones, long ones of all versions, what was overheard.
-    all.push([&[5][..], &[0, 15, 3, 0x40, 1, 2].repeat(3), &[0, 0, 0]].concat());
-    all.extend([0, 2, 3, 0x80].map(|form| [0, 1, 15, 0xc0, form, 10, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0].to_vec()));
-    all.push((0..20).flat_map(|which| [12, which, 15]).collect());
-    all.push([&[1][..], &[19, 15, 1, 19, 15, 4, 19, 0, 7]].concat());
-    // Friends whose words are changed, cut, or overtaken by their copies; who move; who are told something.
-    all.push((0..16).flat_map(|at| [9, at & 1, 15, at * 3, 0, 1 << (at & 7)]).collect());
-    all.push([11, 11, 0, 15, 20, 0, 9, 1, 15, 3, 0, 0, 15, 1, 200, 16, 0, 0xff, 0x10].to_vec());
-    all.push([1, 18, 0, 1, 18, 1, 0, 15, 0, 9, 16, 1, 9, 0, 14, 0x40, 0x9c].to_vec());
-    // Clients that write, update keys, break off, leave, move, are not read, are let go; what is lost.
-    for what in 0..9 {
-        all.push([2, 2, 8, 8, 0, what, 0, 4, 7, 0, 17, 0, what, 8, 0, 0, 0, 8, 7, 0, 13, what << 5, 7, 0].to_vec());
-    }
-    all
 }
 
 /// Acts of TLS clients: how the stream is cut, then the acts.
@@ -304,9 +246,9 @@ fn sessions() -> Vec<Vec<u8>> {
             .concat(),
         // Sessions by QUIC: commands whole and cut, on the stream and beside it, pushes as datagrams and given back, an end.
         vec![
-            0, 113, 1, 114, 0, 1, 5, 7, 0, 1, 2, 118, 0, 1, 3, 118, 1, 7, 9, 115, 0, 2, 1, 0, 117, 0, 8, 0, 117, 1, 8,
-            0, 117, 0, 1, 2, 19, 7, 0, 5, 13, 0, 255, 255, 119, 1, 19, 7, 0, 5, 19, 7, 1, 9, 23, 1, 13, 1, 255, 255,
-            11, 0,
+            0, 113, 1, 114, 0, 1, 5, 7, 0, 1, 2, 118, 0, 1, 3, 118, 1, 7, 9, 115, 0, 2, 1, 0, 117, 1, 1, 2, 117, 0, 8,
+            0, 117, 1, 8, 0, 117, 0, 1, 2, 19, 7, 0, 5, 13, 0, 255, 255, 119, 1, 19, 7, 0, 5, 19, 7, 1, 9, 23, 1, 13,
+            1, 255, 255, 11, 0,
         ],
         // A length that is none, one that is too large, a frame that never ends, garbage beside the stream.
         [

@@ -69,6 +69,29 @@ fn every_target_has_a_test_a_program_and_first_inputs_that_hold() {
     }
 }
 
+/// Inputs of each target that chance makes, the same each time.
+const BY_CHANCE: u64 = 60;
+
+#[test]
+fn inputs_that_chance_makes_hold() {
+    for target in TARGETS {
+        for number in 0..BY_CHANCE {
+            // splitmix64 (Steele, Lea, Flood): any spread will do.
+            let mut state = number << 32;
+            let mut draw = || {
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                mixed ^ (mixed >> 31)
+            };
+            let len = draw() % 400;
+            let input: Vec<u8> = (0..len).map(|_| draw() as u8).collect();
+            let tried = std::panic::catch_unwind(|| (target.run)(&input));
+            assert!(tried.is_ok(), "{}: {input:?} fails", target.name);
+        }
+    }
+}
+
 #[test]
 fn no_folder_of_inputs_is_without_a_target() {
     for kind in ["corpus", "regressions"] {

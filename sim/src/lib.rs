@@ -1,5 +1,5 @@
-//! A whole deployment in one thread: real client cores, real shards, real routers on a bus, one store with an fsync
-//! boundary; networks and clocks that the seed decides.
+//! A whole deployment in one thread: real client cores, real shards, real hubs of QUIC, real routers on a bus, one store with
+//! an fsync boundary; networks and clocks that the seed decides.
 //!
 //! Invariants, checked when something happens, and once more at the end:
 //! - what was acknowledged is in the log exactly once, with its seq and its text, behind the fsync boundary;
@@ -9,6 +9,7 @@
 //! - nobody is told of a conversation that is not his, nothing is written by who may not, nobody sees a stranger;
 //! - receipts run ahead neither of what devices of the user hold nor of what the user has read;
 //! - every queue is within its limit: outbound, fan-out, commands, tasks, outboxes;
+//! - an app has one session: it is not told of another while it has one, and a session that moves is not told to be lost;
 //! - once the faults end, everybody catches up and every outbox empties.
 //!
 //! Each kind of fault, the network, the workload and every client have random streams of their own.

@@ -6,19 +6,27 @@
 //! before it is known to be somebody's, and what is kept of others is limited and goes ([`world`]).
 
 mod client;
+mod seeds;
 mod world;
 
 use arbitrary::{Result, Unstructured};
 
+pub(crate) use seeds::seeds;
 use world::World;
 
 /// Steps of one input. Handshakes are dear.
 const STEPS_MAX: usize = 60;
 
 pub(crate) fn run(input: &[u8]) {
+    if let Some(world) = played(input) {
+        world.end();
+    }
+}
+
+/// What is there when all steps of an input are done.
+fn played(input: &[u8]) -> Option<World> {
     let mut input = Unstructured::new(input);
-    let Ok(first) = input.arbitrary::<u8>() else { return };
-    let mut world = World::new(first);
+    let mut world = World::new(input.arbitrary().ok()?);
     for _ in 0..STEPS_MAX {
         let Ok(tag) = input.arbitrary::<u8>() else { break };
         if step(&mut world, tag, &mut input).is_err() {
@@ -26,12 +34,12 @@ pub(crate) fn run(input: &[u8]) {
         }
         world.check();
     }
-    world.end();
+    Some(world)
 }
 
 /// Does one step. An error: the input is used up.
 fn step(world: &mut World, tag: u8, input: &mut Unstructured<'_>) -> Result<()> {
-    match tag % 20 {
+    match tag % 23 {
         0 => {
             let (from, bytes) = (input.arbitrary()?, some_bytes(input)?);
             world.stranger(from, bytes);
@@ -86,6 +94,14 @@ fn step(world: &mut World, tag: u8, input: &mut Unstructured<'_>) -> Result<()> 
             let (which, told) = (input.arbitrary()?, input.arbitrary()?);
             world.moved(which, told);
         }
+        19 => {
+            let (who, times) = (input.arbitrary()?, input.arbitrary()?);
+            world.roam(who, times);
+        }
+        20 | 21 => {
+            let (who, where_to, bytes) = (input.arbitrary()?, input.arbitrary()?, some_bytes(input)?);
+            world.say(who, where_to, bytes);
+        }
         _ => {
             let (from, at) = (input.arbitrary()?, input.arbitrary()?);
             world.join(from, at);
@@ -98,4 +114,16 @@ fn step(world: &mut World, tag: u8, input: &mut Unstructured<'_>) -> Result<()> 
 fn some_bytes<'a>(input: &mut Unstructured<'a>) -> Result<&'a [u8]> {
     let count = input.arbitrary::<u8>()?;
     input.bytes(usize::from(count).min(input.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rogues_get_as_far_as_sessions_of_either_kind() {
+        for (name, input) in [("roost/1", vec![1, 2, 8]), ("h3", seeds::session())] {
+            assert!(played(&input).is_some_and(|world| world.rogue_has_session()), "{name}");
+        }
+    }
 }

@@ -201,6 +201,11 @@ impl Peer {
                 self.push(entry.seq, readers);
                 self.owed.remove(&entry.seq);
             }
+            // What was given back of datagrams may have been overtaken.
+            FrameBody::Typing(typing) if self.datagrams => {
+                let number = typing.user.parse().expect("our number");
+                assert!(self.welcomed && readers[&number].contains(&self.index), "{:?} got {number}", self.key);
+            }
             FrameBody::Typing(typing) => self.push(typing.user.parse().expect("our number"), readers),
             FrameBody::Changed(changed) => {
                 assert!(changed.more, "the edge says only that there is more");

@@ -332,12 +332,17 @@ mod tests {
     }
 
     fn begin() -> (Light, ClientConnection) {
-        let (server, cert) = tls(&[b"roost/1"]);
-        let config = client_tls(cert, rustls::crypto::aws_lc_rs::default_provider(), b"roost/1");
+        begin_as(b"roost/1")
+    }
+
+    fn begin_as(alpn: &[u8]) -> (Light, ClientConnection) {
+        let (server, cert) = tls(&[b"roost/1", b"h3"]);
+        let config = client_tls(cert, rustls::crypto::aws_lc_rs::default_provider(), alpn);
         let name = "localhost".try_into().unwrap();
         let client = ClientConnection::new(Arc::new(config), Version::V1, name, Vec::new()).unwrap();
         let handshakes = Arc::new(Handshakes::new(&server).unwrap());
-        let tls = Tls::Greeting(Box::new(Greeting { params: Vec::new(), said: Vec::new() }));
+        // One bidirectional stream (RFC 9000 §18.2).
+        let tls = Tls::Greeting(Box::new(Greeting { params: vec![8, 1, 1], said: Vec::new() }));
         (Light { tls, handshakes, next: None, proven: None }, client)
     }
 
@@ -353,6 +358,16 @@ mod tests {
         assert!(ours.write_handshake(&mut Vec::new()).is_none());
         assert!(ours.transport_parameters().unwrap().is_none());
         assert!(ours.export_keying_material(&mut [0; 16], b"label", b"").is_err());
+    }
+
+    #[test]
+    fn who_speaks_http3_is_told_of_its_streams_with_the_answer_of_tls() {
+        for (alpn, want) in [(&b"roost/1"[..], &[8, 1, 1][..]), (b"h3", &[8, 1, 3, 9, 1, 4])] {
+            let (mut ours, mut client) = begin_as(alpn);
+            assert!(ours.handshake_data().is_none(), "nothing is known");
+            shake(&mut ours, &mut client);
+            assert_eq!(client.quic_transport_parameters(), Some(want), "{alpn:?}");
+        }
     }
 
     #[test]

@@ -37,7 +37,7 @@ fn a_wrong_alpn_or_none_is_refused_in_the_handshake() {
     let quic = serve(|_| {}, |_| {});
     run(async {
         let endpoint = quic.endpoint();
-        for alpn in [&[&b"h3"[..]][..], &[b"roost/2", b"h3"], &[]] {
+        for alpn in [&[&b"h2"[..]][..], &[b"roost/2", b"h3-29"], &[]] {
             let connecting = endpoint.connect_with(quic.client_config(alpn), quic.addr, "localhost").unwrap();
             let error = connecting.await.expect_err("we do not speak it");
             // CRYPTO_ERROR with the alert no_application_protocol (RFC 9001 §8.1).

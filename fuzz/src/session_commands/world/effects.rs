@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use roost_edge_core::Effect;
+use roost_wire::FrameBody;
 use roost_wire::link::{SessionKey, Up};
 
 use super::super::peer::{Http, Peer};
@@ -42,6 +43,8 @@ impl World {
                     if self.no_datagrams {
                         self.live(session);
                         self.shard.undelivered(session, bytes, self.now);
+                        // That is news for it: it may want to write once more.
+                        writes.remove(&session);
                     } else {
                         let index = self.live(session).index;
                         self.peers[index].read_datagram(&bytes, &self.readers);
@@ -51,6 +54,8 @@ impl World {
                     if self.no_datagrams {
                         self.live(session);
                         self.shard.page_undelivered(session, bytes, self.now);
+                        // That is news for it: it may want to write once more.
+                        writes.remove(&session);
                     } else {
                         self.live(session).read_page(&bytes);
                         self.shard.page_sent(bytes.len());
@@ -90,7 +95,9 @@ impl World {
                 assert!(peer.connect.is_none() && peer.accepted == 0, "one CONNECT a session");
                 peer.connect = Some(rid);
             }
-            Up::Command { session, rid, .. } => {
+            Up::Command { session, rid, ref body, .. } => {
+                let may_be_lost = matches!(body, FrameBody::Typing(_) | FrameBody::Ack(_) | FrameBody::Read(_));
+                assert!(may_be_lost || !self.in_datagram, "{session:?}: not in a datagram: {body:?}");
                 let max = self.shard.config().commands_in_flight_max as usize;
                 let peer = self.live_or_ended(session);
                 assert!(peer.accepted > 0 && peer.gone == 0, "{session:?}: only accepted sessions command");

@@ -71,6 +71,8 @@ pub(super) struct World {
     members: [BTreeSet<usize>; 3],
     pushes: u64,
     drains: usize,
+    /// What is asked for now came beside the stream.
+    in_datagram: bool,
     /// The driver can send no datagrams now.
     no_datagrams: bool,
     /// Items other than deliveries that the shard may not have obeyed yet.
@@ -112,6 +114,7 @@ impl World {
             members: Default::default(),
             pushes: 0,
             drains: 0,
+            in_datagram: false,
             no_datagrams: false,
             controls: 0,
             stopping: false,
@@ -154,9 +157,14 @@ impl World {
 
     /// Bytes beside the stream. Any key may be named.
     pub(super) fn datagram(&mut self, peer: usize, bytes: &[u8]) {
+        // What goes up now is what the datagram held.
+        self.obey_effects();
         let peer = &self.peers[peer];
         if peer.attached && !peer.paused {
             self.shard.datagram(peer.key, &mut bytes.to_vec(), self.now);
+            self.in_datagram = true;
+            self.obey_effects();
+            self.in_datagram = false;
         }
     }
 

@@ -191,6 +191,9 @@ impl Web {
             }
             self.fresh.swap_remove(at);
         }
+        // A session has them once and then for hours.
+        self.fresh.shrink_to_fit();
+        self.unis.shrink_to_fit();
         Ok(news)
     }
 

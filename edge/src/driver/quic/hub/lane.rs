@@ -225,9 +225,9 @@ impl Hub {
                 conn.flags.clear(Flags::DATAGRAMS);
                 break;
             };
-            let payload = match self.webs.get(&handle) {
-                Some(web) => web.payload(&datagram),
-                None => Some(&*datagram),
+            let payload = match conn.flags.has(Flags::H3) {
+                true => self.webs.get(&handle).and_then(|web| web.payload(&datagram)),
+                false => Some(&*datagram),
             };
             let Some(payload) = payload else {
                 self.metrics.h3_refused_datagram(1);

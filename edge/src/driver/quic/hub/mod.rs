@@ -162,7 +162,9 @@ impl Hub {
                     self.moved(handle, now);
                 }
                 let Some(conn) = self.conns.get(handle) else { return };
-                conn.heard_bytes = conn.heard_bytes.saturating_add(len as u32);
+                if remote == before {
+                    conn.heard_bytes = conn.heard_bytes.saturating_add(len as u32);
+                }
                 let greets = conn.stage == Stage::Handshake;
                 conn.unanswered += 1;
                 if conn.unanswered >= UNANSWERED_MAX {
@@ -307,14 +309,9 @@ impl Hub {
                     sink.writable(key);
                 }
             }
-            Event::Stream(StreamEvent::Finished { id }) => {
-                // What is waited for is the last that is said.
-                let session =
-                    self.webs.get(&handle).filter(|_| conn.flags.has(Flags::SAID)).and_then(|web| web.session());
-                if id == session.unwrap_or(conn.lane()) {
-                    let serial = conn.serial;
-                    self.say_code(handle, serial, now);
-                }
+            Event::Stream(StreamEvent::Finished { id }) if id == conn.lane() && !conn.flags.has(Flags::SAID) => {
+                let serial = conn.serial;
+                self.say_code(handle, serial, now);
             }
             Event::Stream(StreamEvent::Stopped { id, .. }) if id == conn.lane() => self.broken(handle, now, sink),
             Event::Stream(StreamEvent::Stopped { id, .. }) if conn.flags.has(Flags::H3) => {
@@ -423,6 +420,11 @@ impl Hub {
     /// Every attached key.
     pub(super) fn keys(&self) -> Vec<SessionKey> {
         self.keys.keys(self.shard).collect()
+    }
+
+    /// Connections that have opened no stream, and those of them whose address may be forged.
+    pub(super) fn young(&self) -> (usize, usize) {
+        (self.young.count, self.young.unproven)
     }
 
     /// Entries of all lists together.

@@ -76,6 +76,8 @@ impl Hub {
                     self.carry(handle, datagrams, sink);
                 }
             }
+            // It has heard our close, and ends the connection once the page has.
+            News::Over if self.conns.get(handle).is_some_and(|conn| conn.flags.has(Flags::SAID)) => {}
             News::Over => {
                 self.end(handle, End::Eof, sink);
                 self.close_now(handle, CloseCode::Normal, now);
@@ -102,8 +104,9 @@ impl Hub {
         self.stir(handle);
     }
 
-    /// Tells `code` where a page can read it: in the session, once all of the lane has arrived. The connection ends when that
-    /// has arrived too, or had its time. False: it was said already, or there is no such session.
+    /// Tells `code` where a page can read it: in the session, once all of the lane has arrived. A browser passes that on to its page
+    /// and then ends the connection. It does not if we end it first, though it had acknowledged everything: so it has its time to.
+    /// False: it was said already, or there is no such session.
     pub(super) fn say_in_session(&mut self, handle: u32, code: CloseCode, now: Instant) -> bool {
         let Some(conn) = self.conns.get(handle).filter(|conn| conn.flags.has(Flags::H3)) else { return false };
         let Some(web) = self.webs.get(&handle).filter(|_| conn.flags.raise(Flags::SAID)) else { return false };

@@ -81,6 +81,8 @@ pub struct Caller {
     handle: ConnectionHandle,
     /// Streams of the server that have not ended, with what has come of them.
     pages: Vec<(StreamId, Vec<u8>)>,
+    /// The endpoint has forgotten it.
+    forgotten: bool,
     connected: bool,
     finished: bool,
     lost: Option<ConnectionError>,
@@ -98,7 +100,16 @@ impl Caller {
         let id = ConnectionId::new(&seed[..16]);
         config.initial_dst_cid_provider(Arc::new(move || id));
         let (handle, quic) = endpoint.connect(now, config, server(), NAME).expect("a server");
-        Self { endpoint, quic, handle, pages: Vec::new(), connected: false, finished: false, lost: None }
+        Self {
+            endpoint,
+            quic,
+            handle,
+            pages: Vec::new(),
+            forgotten: false,
+            connected: false,
+            finished: false,
+            lost: None,
+        }
     }
 
     /// Datagrams that it sends now, and what is due is done.
@@ -126,6 +137,11 @@ impl Caller {
 
     fn look(&mut self) {
         while let Some(event) = self.quic.poll_endpoint_events() {
+            // The endpoint knows nothing of it any more, whatever its client still does.
+            if self.forgotten {
+                continue;
+            }
+            self.forgotten = event.is_drained();
             if let Some(event) = self.endpoint.handle_event(self.handle, event) {
                 self.quic.handle_event(event);
             }
@@ -186,6 +202,13 @@ impl Caller {
     /// Writes to the stream as far as it goes. Returns how many bytes that were.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         self.quic.send_stream(lane()).write(bytes).unwrap_or(0)
+    }
+
+    /// Opens another stream, which may have answers, and writes to it. False: it may open none, or not all was taken.
+    pub fn write_beside(&mut self, answered: bool, bytes: &[u8]) -> bool {
+        let dir = if answered { Dir::Bi } else { Dir::Uni };
+        let Some(id) = self.quic.streams().open(dir) else { return false };
+        self.quic.send_stream(id).write(bytes) == Ok(bytes.len())
     }
 
     /// Ends the stream.

@@ -12,6 +12,7 @@ use roost_edge_core::{Outbound, ShardConfig};
 use roost_wire::link::SessionKey;
 use roost_wire::{CloseCode, limits};
 
+use super::super::WEBTRANSPORT_ALPN;
 use super::super::hub::{Hub, Origin, Port, Setup};
 use super::super::metrics::{QuicMetrics, QuicSnapshot};
 use super::super::settings::{Parts, QuicConfig, SECRET_BYTES};
@@ -48,7 +49,7 @@ impl Site {
             .with_no_client_auth()
             .with_single_cert(vec![cert], key)
             .expect("a pair");
-        tls.alpn_protocols = vec![limits::ALPN.into()];
+        tls.alpn_protocols = vec![limits::ALPN.into(), WEBTRANSPORT_ALPN.into()];
         tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().expect("tickets");
         let mut config = QuicConfig::new((Ipv4Addr::LOCALHOST, 0).into(), Arc::new(tls), secret);
         set(&mut config);
@@ -189,6 +190,12 @@ impl Station {
     #[must_use]
     pub fn held(&self) -> usize {
         self.hub.held()
+    }
+
+    /// Connections that have opened no stream, and those of them whose address may be forged.
+    #[must_use]
+    pub fn young(&self) -> (usize, usize) {
+        self.hub.young()
     }
 
     /// Entries of all its lists together.

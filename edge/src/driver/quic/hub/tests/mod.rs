@@ -24,7 +24,7 @@ use roost_wire::link::SessionKey;
 use rustls::pki_types::CertificateDer;
 
 use super::super::metrics::{QuicMetrics, QuicSnapshot};
-use super::super::settings::tests::{chain_of, tls};
+use super::super::settings::tests::{chain_of, client_tls, tls};
 use super::super::settings::{Parts, QuicConfig};
 use super::super::steer::Steer;
 use super::super::{QuicConn, conns};
@@ -139,14 +139,7 @@ fn client_speaking(
     provider: rustls::crypto::CryptoProvider,
     alpn: &[u8],
 ) -> ClientConfig {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert.clone()).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![alpn.to_vec()];
+    let tls = client_tls(cert.clone(), provider, alpn);
     ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()))
 }
 

@@ -51,6 +51,32 @@ fn handshakes_and_streams_have_their_time() {
     assert_eq!((world.hub.held(), world.hub.young.count, world.hub.young.unproven), (0, 0, 0));
 }
 
+#[test]
+fn what_comes_from_elsewhere_pays_for_nothing() {
+    // Of this chain the third datagram is sent when the second has been paid for.
+    let (tls, cert) = chain_of(ALPN, 12);
+    let mut world = World::with((tls, cert), |_| {});
+    let mut client = world.client(1);
+    let (mut answered, mut elsewhere) = (0, 0);
+    for number in 0..1900_u16 {
+        let from = if number == 0 { client.addr } else { (Ipv4Addr::new(10, 9, 9, 9), number).into() };
+        for bytes in client.speak(world.now) {
+            elsewhere += usize::from(number > 0);
+            world.give(from, &bytes);
+        }
+        world.now += TICK;
+        world.serve();
+        answered += world
+            .wire
+            .datagrams
+            .drain(..)
+            .map(|(to, bytes)| usize::from(to == client.addr) * bytes.len())
+            .sum::<usize>();
+    }
+    assert!(elsewhere > 2, "it asks again: {elsewhere}");
+    assert!((1200..=3600).contains(&answered), "{answered} B for 1200 B");
+}
+
 /// A datagram of a few bytes, from wherever it says.
 fn forged(world: &mut World, client: &mut Client, from: SocketAddr) -> usize {
     client.quic.ping();
