@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 #[cfg(target_os = "linux")]
-use crate::lines::Weather;
+use crate::lines::Impairment;
 use crate::threshold::Threshold;
 
 /// One run: who connects, who talks to whom, how much, for how long, and what counts as well.
@@ -21,7 +21,7 @@ pub struct Scenario {
     pub migrating: f64,
     /// What befalls datagrams on their way.
     #[cfg(target_os = "linux")]
-    pub(crate) weather: Weather,
+    pub(crate) impairment: Impairment,
     /// Sessions to hold.
     pub clients: u32,
     /// Connections begun per second.
@@ -219,7 +219,7 @@ impl Scenario {
     pub(crate) fn by(&self) -> String {
         let by = self.transport.words().to_owned();
         #[cfg(target_os = "linux")]
-        let by = by + &self.weather.words();
+        let by = by + &self.impairment.words();
         by
     }
 
@@ -273,7 +273,7 @@ impl Scenario {
             transport: Transport::Ws,
             migrating: 0.0,
             #[cfg(target_os = "linux")]
-            weather: Weather::default(),
+            impairment: Impairment::default(),
             clients: connections,
             connects_per_second: 4000,
             population: Population::nobody(),

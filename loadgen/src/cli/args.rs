@@ -227,13 +227,13 @@ pub(super) struct Carrying {
     pub(super) migrating: f64,
     #[cfg(target_os = "linux")]
     #[command(flatten)]
-    pub(super) weather: Sky,
+    pub(super) impairment: ImpairmentArgs,
 }
 
 /// A network worse than the one there is.
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
-pub(super) struct Sky {
+pub(super) struct ImpairmentArgs {
     /// Hold every datagram up for so long, each way; QUIC only
     #[arg(long, value_name = "TIME", value_parser = span)]
     delay: Option<Duration>,
@@ -246,11 +246,11 @@ pub(super) struct Sky {
 }
 
 #[cfg(target_os = "linux")]
-impl Sky {
+impl ImpairmentArgs {
     /// What it means for each datagram.
-    pub(super) fn weather(&self) -> crate::lines::Weather {
+    pub(super) fn impairment(&self) -> crate::lines::Impairment {
         let Self { delay, jitter, loss } = *self;
-        crate::lines::Weather { delay: delay.unwrap_or_default(), jitter: jitter.unwrap_or_default(), loss }
+        crate::lines::Impairment { delay: delay.unwrap_or_default(), jitter: jitter.unwrap_or_default(), loss }
     }
 }
 
@@ -377,7 +377,7 @@ impl Command {
                 (scenario.transport, scenario.migrating) = (quick.carrying.transport, quick.carrying.migrating);
                 #[cfg(target_os = "linux")]
                 {
-                    scenario.weather = quick.carrying.weather.weather();
+                    scenario.impairment = quick.carrying.impairment.impairment();
                 }
                 ca = quick.carrying.ca;
                 (scenario, quick.common)

@@ -187,7 +187,7 @@ impl Plan {
 impl Mass {
     fn planned(self, name: &'static str) -> Planned {
         let Self { connections, rate, heartbeat, protocol, carrying, tickets, no_connect, common } = self;
-        let Carrying { transport, ca, migrating, weather } = carrying;
+        let Carrying { transport, ca, migrating, impairment } = carrying;
         let protocol = if no_connect { Dialect::Plain } else { protocol };
         let mut thresholds =
             Threshold::all(&["sessions.failed==0", "sessions.lost==0", "heartbeats.unanswered==0", "errors==0"]);
@@ -202,7 +202,7 @@ impl Mass {
             heartbeat,
             transport,
             migrating,
-            weather: weather.weather(),
+            impairment: impairment.impairment(),
             tickets,
             hold: Duration::ZERO,
             broadcast: None,

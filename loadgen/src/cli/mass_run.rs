@@ -50,7 +50,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
     let mut target = target(plan.transport, common, server.as_ref())?;
     let tickets = plan.tickets.then(|| Arc::new(Tickets::default()));
-    let carrier = carrier(plan.transport, ca.clone(), tickets.clone(), plan.weather, common, server.as_ref())?;
+    let carrier = carrier(plan.transport, ca.clone(), tickets.clone(), plan.impairment, common, server.as_ref())?;
     if server.is_some() && plan.protocol == Dialect::Plain {
         target.path = ECHO_PATH.into();
     }
@@ -88,7 +88,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
 fn check(planned: &Planned) -> Result<(), Failed> {
     let Planned { plan, common, ca } = planned;
     super::run::check_carrying(plan.transport, plan.migrating, ca.as_deref(), common)?;
-    super::run::check_weather(plan.transport, plan.weather)?;
+    super::run::check_impairment(plan.transport, plan.impairment)?;
     if plan.transport.is_quic() && (plan.protocol != Dialect::Roost || plan.echo.is_some()) {
         return Err(refuse("by QUIC there is nothing but roost: leave out --protocol, or --transport".into()));
     }

@@ -22,7 +22,7 @@ use crate::hostile;
 use crate::hostile::conduct::Conductor;
 use crate::interrupt::Interrupt;
 #[cfg(target_os = "linux")]
-use crate::lines::{Carrier, Tickets, Weather};
+use crate::lines::{Carrier, Impairment, Tickets};
 use crate::progress::Progress;
 use crate::report::build::{self, ServerFacts};
 use crate::scenario::{Protocol, Scenario, Transport};
@@ -77,7 +77,7 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
     let target = target(scenario.transport, &common, server.as_ref())?;
     #[cfg(target_os = "linux")]
-    let carrier = carrier(scenario.transport, ca, None, scenario.weather, &common, server.as_ref())?;
+    let carrier = carrier(scenario.transport, ca, None, scenario.impairment, &common, server.as_ref())?;
     let admin = admin_of(&common, server.as_ref());
     let facts = own_facts(&common, server.as_ref(), &target);
     let key = server.as_ref().map(OwnServer::token_key).or_else(|| common.token_key.clone());
@@ -178,7 +178,7 @@ fn check(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<(), 
     let refuse = |why: String| Err(refuse(why));
     check_carrying(scenario.transport, scenario.migrating, ca, common)?;
     #[cfg(target_os = "linux")]
-    check_weather(scenario.transport, scenario.weather)?;
+    check_impairment(scenario.transport, scenario.impairment)?;
     if scenario.transport.has_tls() && !scenario.transport.is_quic() {
         return refuse("these clients have no TLS but that of QUIC: give --transport quic, or take `hold`".into());
     }
@@ -221,10 +221,10 @@ pub(super) fn check_carrying(
     }
 }
 
-/// Weather is made for datagrams.
+/// Impairment is of datagrams.
 #[cfg(target_os = "linux")]
-pub(super) fn check_weather(transport: Transport, weather: Weather) -> Result<(), Failed> {
-    if transport.is_quic() || weather.is_fine() {
+pub(super) fn check_impairment(transport: Transport, impairment: Impairment) -> Result<(), Failed> {
+    if transport.is_quic() || impairment.is_none() {
         return Ok(());
     }
     Err(refuse("--delay and --loss: they are for datagrams, give --transport quic".into()))
@@ -236,13 +236,13 @@ pub(super) fn carrier(
     transport: Transport,
     ca: Option<PathBuf>,
     tickets: Option<Arc<Tickets>>,
-    weather: Weather,
+    impairment: Impairment,
     common: &Common,
     server: Option<&OwnServer>,
 ) -> anyhow::Result<Carrier> {
     let host = common.target.as_ref().map_or("localhost", |target| target.host());
     let ca = || server.map(OwnServer::certificate).or(ca).context("--ca is needed");
-    Carrier::by(transport, ca, host, tickets, weather)
+    Carrier::by(transport, ca, host, tickets, impairment)
 }
 
 /// A process that is to be looked at must be there.

@@ -3,12 +3,12 @@
 //! - `quic`: QUIC by `quinn_proto`, all of a thread's connections over a few sockets;
 //! - `tls`: TLS over TCP;
 //! - TCP is `roost_uring::fleet`;
-//! - `trust`: whom clients believe; `weather`: a network worse than the one there is.
+//! - `trust`: whom clients believe; `impairment`: a network worse than the one there is.
 
+mod impairment;
 mod quic;
 mod tls;
 mod trust;
-mod weather;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +21,10 @@ use roost_uring::fleet::{self, Close, Fleet};
 use roost_wire::limits;
 use rustls::pki_types::ServerName;
 
+pub(crate) use impairment::Impairment;
 pub(crate) use quic::QuicFleet;
 use tls::TlsFleet;
 pub(crate) use trust::Tickets;
-pub(crate) use weather::Weather;
 
 use crate::scenario::Transport;
 
@@ -54,7 +54,7 @@ pub(crate) enum Carrier {
         config: quinn_proto::ClientConfig,
         /// In the server's certificate.
         server_name: String,
-        weather: Weather,
+        impairment: Impairment,
     },
 }
 
@@ -69,7 +69,7 @@ impl Carrier {
         ca: impl FnOnce() -> anyhow::Result<std::path::PathBuf>,
         host: &str,
         tickets: Option<Arc<Tickets>>,
-        weather: Weather,
+        impairment: Impairment,
     ) -> anyhow::Result<Self> {
         let config = |alpn, ca: &Path| trust::client_config(ca, alpn, tickets);
         Ok(match transport {
@@ -81,7 +81,7 @@ impl Carrier {
             Transport::Quic => Self::Quic {
                 config: quic::quic_config(config(limits::ALPN.as_bytes(), &ca()?)?)?,
                 server_name: host.to_owned(),
-                weather,
+                impairment,
             },
         })
     }
@@ -91,8 +91,8 @@ impl Carrier {
     /// # Errors
     /// No socket can be had.
     pub(crate) fn quic(&self, count: u32) -> io::Result<Option<QuicFleet>> {
-        let Self::Quic { config, server_name, weather } = self else { return Ok(None) };
-        QuicFleet::new(count, config.clone(), server_name.clone(), *weather).map(Some)
+        let Self::Quic { config, server_name, impairment } = self else { return Ok(None) };
+        QuicFleet::new(count, config.clone(), server_name.clone(), *impairment).map(Some)
     }
 
     /// Room for `count` connections.
@@ -105,8 +105,8 @@ impl Carrier {
             Self::Tls { config, server_name } => {
                 Lines::Tls(Box::new(TlsFleet::new(count, Arc::clone(config), server_name.clone())?))
             }
-            Self::Quic { config, server_name, weather } => {
-                Lines::Quic(Box::new(QuicFleet::new(count, config.clone(), server_name.clone(), *weather)?))
+            Self::Quic { config, server_name, impairment } => {
+                Lines::Quic(Box::new(QuicFleet::new(count, config.clone(), server_name.clone(), *impairment)?))
             }
         })
     }

@@ -24,7 +24,7 @@ use roost_uring::fleet::Close;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Event;
-use super::weather::{Sky, Weather};
+use super::impairment::{Impairment, Link};
 
 /// Sockets: so many addresses has a client that moves.
 const SOCKETS: usize = 8;
@@ -44,7 +44,7 @@ const UNSENT_BYTES_MAX: usize = 1 << 20;
 /// The server of a silent connection is given up after this.
 const IDLE_MAX: Duration = Duration::from_secs(300);
 
-/// A datagram under way, in weather.
+/// A datagram under way on the impaired link.
 enum Flying {
     Out { socket: usize, to: SocketAddr, ecn: Option<EcnCodepoint>, bytes: Box<[u8]> },
     In { meta: RecvMeta, bytes: BytesMut },
@@ -76,7 +76,7 @@ pub(crate) struct QuicFleet {
     stirred: VecDeque<u32>,
     readable: VecDeque<u32>,
     told: VecDeque<(u32, Event<'static>)>,
-    sky: Option<Sky<Flying>>,
+    link: Option<Link<Flying>>,
     /// Sockets may hold more than the last turn took.
     crowded: bool,
     trains: Box<[u8]>,
@@ -107,7 +107,12 @@ impl QuicFleet {
     ///
     /// # Errors
     /// No socket can be had.
-    pub(super) fn new(count: u32, config: ClientConfig, server_name: String, weather: Weather) -> io::Result<Self> {
+    pub(super) fn new(
+        count: u32,
+        config: ClientConfig,
+        server_name: String,
+        impairment: Impairment,
+    ) -> io::Result<Self> {
         let sockets = (0..SOCKETS).map(|_| socket()).collect::<io::Result<_>>()?;
         Ok(Self {
             endpoint: Endpoint::new(Arc::new(EndpointConfig::default()), None, true, None),
@@ -121,7 +126,7 @@ impl QuicFleet {
             stirred: VecDeque::new(),
             readable: VecDeque::new(),
             told: VecDeque::new(),
-            sky: Sky::new(weather, rand::random()),
+            link: Link::new(impairment, rand::random()),
             crowded: false,
             trains: vec![0; TRAINS * TRAIN_BYTES].into(),
             sheet: Vec::new(),
@@ -189,7 +194,7 @@ impl QuicFleet {
             return Some(now);
         }
         let timer = self.wheel.next().map(|tick| self.began + Duration::from_millis(tick.into()));
-        let lands = self.sky.as_ref().and_then(Sky::next);
+        let lands = self.link.as_ref().and_then(Link::next);
         timer.into_iter().chain(lands).min()
     }
 
@@ -320,13 +325,13 @@ impl QuicFleet {
             sheet.clear();
             let Some(transmit) = line.quic.poll_transmit(now, SEGMENTS_MAX, &mut sheet) else { break };
             let socket = usize::from(line.socket);
-            match &mut self.sky {
+            match &mut self.link {
                 None => self.put(socket, &transmit, &sheet[..transmit.size]),
-                Some(sky) => {
+                Some(link) => {
                     let ecn = transmit.ecn.and_then(|ecn| EcnCodepoint::from_bits(ecn as u8));
                     for bytes in sheet[..transmit.size].chunks(transmit.segment_size.unwrap_or(transmit.size).max(1)) {
                         let (to, bytes) = (transmit.destination, Box::from(bytes));
-                        sky.take(Flying::Out { socket, to, ecn, bytes }, now);
+                        link.take(Flying::Out { socket, to, ecn, bytes }, now);
                     }
                 }
             }
@@ -334,9 +339,9 @@ impl QuicFleet {
         self.sheet = sheet;
     }
 
-    /// What was held up by the weather arrives.
+    /// What was held up arrives.
     fn land(&mut self, now: Instant) {
-        while let Some(flying) = self.sky.as_mut().and_then(|sky| sky.arrived(now)) {
+        while let Some(flying) = self.link.as_mut().and_then(|link| link.arrived(now)) {
             match flying {
                 Flying::Out { socket, to, ecn, bytes } => {
                     let (socket, state) = &self.sockets[socket];
@@ -423,9 +428,9 @@ impl QuicFleet {
         for (meta, train) in metas.iter().zip(trains.chunks(TRAIN_BYTES)).take(count) {
             for datagram in train[..meta.len].chunks(meta.stride.max(1)) {
                 let (meta, bytes) = (*meta, BytesMut::from(datagram));
-                match &mut self.sky {
+                match &mut self.link {
                     None => self.datagram(&meta, bytes, now),
-                    Some(sky) => sky.take(Flying::In { meta, bytes }, now),
+                    Some(link) => link.take(Flying::In { meta, bytes }, now),
                 }
             }
         }

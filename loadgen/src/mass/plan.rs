@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::lines::Weather;
+use crate::lines::Impairment;
 use crate::scenario::{Dialect, Transport};
 use crate::threshold::Threshold;
 
@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     /// Share of the clients that go on from another address each second.
     pub(crate) migrating: f64,
     /// What befalls datagrams on their way.
-    pub(crate) weather: Weather,
+    pub(crate) impairment: Impairment,
     /// Clients come with tickets of earlier connections.
     pub(crate) tickets: bool,
     /// How long they are held and do nothing else.

@@ -81,7 +81,7 @@ fn facts(report: &Report) -> Vec<Table> {
     let setup = &report.setup;
     let us = |us: Option<f64>| us.map_or("not known".into(), |us| format!("{us:.1} µs"));
     let ends: Vec<String> = report.sessions.ends.iter().map(|(why, count)| format!("{count} × {why}")).collect();
-    let by = report.scenario.transport.words().to_owned() + &report.scenario.weather.words();
+    let by = report.scenario.transport.words().to_owned() + &report.scenario.impairment.words();
     let handshakes = setup.tickets_used.map(|used| format!(", {used} handshakes begun with a ticket"));
     let mut tables = vec![Table(
         "Set-up",

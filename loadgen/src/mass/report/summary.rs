@@ -28,7 +28,7 @@ pub(crate) fn summary(report: &Report, out: &Path) -> String {
             "{:.0} a second by {}{} (wanted {:.0}), {} per server CPU-second; {}",
             setup.per_second,
             report.scenario.transport.words(),
-            report.scenario.weather.words(),
+            report.scenario.impairment.words(),
             setup.per_second_wanted,
             number(setup.per_server_cpu_second),
             quantiles(&report.connect_us)

@@ -14,7 +14,7 @@ const DATAGRAMS_MAX: usize = 1 << 16;
 
 /// What befalls a datagram, in either direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct Weather {
+pub(crate) struct Impairment {
     /// How much longer it takes.
     #[serde(rename = "delay_ms", serialize_with = "millis")]
     pub(crate) delay: Duration,
@@ -25,15 +25,15 @@ pub(crate) struct Weather {
     pub(crate) loss: f64,
 }
 
-impl Weather {
+impl Impairment {
     /// Nothing happens.
-    pub(crate) fn is_fine(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.delay.is_zero() && self.jitter.is_zero() && self.loss <= 0.0
     }
 
     /// For people; nothing if nothing happens.
     pub(crate) fn words(&self) -> String {
-        if self.is_fine() {
+        if self.is_none() {
             return String::new();
         }
         let ms = |time: Duration| time.as_secs_f64() * 1e3;
@@ -42,8 +42,8 @@ impl Weather {
 }
 
 /// Datagrams of the kind `T` under way.
-pub(super) struct Sky<T> {
-    weather: Weather,
+pub(super) struct Link<T> {
+    impairment: Impairment,
     chance: StdRng,
     /// By when they arrive; those of one moment in the order in which they came.
     under_way: BinaryHeap<Reverse<Flight<T>>>,
@@ -56,16 +56,16 @@ struct Flight<T> {
     what: T,
 }
 
-impl<T> Sky<T> {
-    /// `None` if nothing happens in this weather.
-    pub(super) fn new(weather: Weather, seed: u64) -> Option<Self> {
+impl<T> Link<T> {
+    /// `None` if nothing befalls them.
+    pub(super) fn new(impairment: Impairment, seed: u64) -> Option<Self> {
         let chance = StdRng::seed_from_u64(seed);
-        (!weather.is_fine()).then(|| Self { weather, chance, under_way: BinaryHeap::new(), taken: 0 })
+        (!impairment.is_none()).then(|| Self { impairment, chance, under_way: BinaryHeap::new(), taken: 0 })
     }
 
     /// A datagram leaves.
     pub(super) fn take(&mut self, what: T, now: Instant) {
-        let Weather { delay, jitter, loss } = self.weather;
+        let Impairment { delay, jitter, loss } = self.impairment;
         if self.under_way.len() >= DATAGRAMS_MAX || (loss > 0.0 && self.chance.random_bool(loss)) {
             return;
         }
@@ -118,22 +118,22 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn fine_weather_is_none() {
-        assert!(Sky::<u32>::new(Weather::default(), 1).is_none());
-        assert!(Sky::<u32>::new(Weather { loss: 0.1, ..Weather::default() }, 1).is_some());
+    fn without_impairment_there_is_no_link() {
+        assert!(Link::<u32>::new(Impairment::default(), 1).is_none());
+        assert!(Link::<u32>::new(Impairment { loss: 0.1, ..Impairment::default() }, 1).is_some());
     }
 
     #[test]
     fn datagrams_come_late_within_the_jitter_overtake_and_so_many_are_lost() {
-        let weather = Weather { delay: 20 * MS, jitter: 5 * MS, loss: 0.05 };
-        let (mut sky, start) = (Sky::new(weather, 7).unwrap(), Instant::now());
+        let impairment = Impairment { delay: 20 * MS, jitter: 5 * MS, loss: 0.05 };
+        let (mut link, start) = (Link::new(impairment, 7).unwrap(), Instant::now());
         for number in 0..10_000 {
-            sky.take(number, start + number * MS / 10);
+            link.take(number, start + number * MS / 10);
         }
-        assert_eq!(sky.arrived(start + 14 * MS), None);
+        assert_eq!(link.arrived(start + 14 * MS), None);
         let (mut came, mut overtaken, mut last) = (0, 0, 0);
-        while let Some(at) = sky.next() {
-            let number = sky.arrived(at).unwrap();
+        while let Some(at) = link.next() {
+            let number = link.arrived(at).unwrap();
             let took = at - (start + number * MS / 10);
             assert!((15 * MS..=25 * MS).contains(&took), "{took:?}");
             came += 1;
@@ -147,11 +147,12 @@ mod tests {
 
     #[test]
     fn without_jitter_nothing_overtakes() {
-        let (mut sky, now) = (Sky::new(Weather { delay: MS, ..Weather::default() }, 7).unwrap(), Instant::now());
+        let (mut link, now) =
+            (Link::new(Impairment { delay: MS, ..Impairment::default() }, 7).unwrap(), Instant::now());
         for number in 0..100 {
-            sky.take(number, now);
+            link.take(number, now);
         }
-        let came: Vec<_> = std::iter::from_fn(|| sky.arrived(now + MS)).collect();
+        let came: Vec<_> = std::iter::from_fn(|| link.arrived(now + MS)).collect();
         assert_eq!(came, (0..100).collect::<Vec<_>>());
     }
 }
