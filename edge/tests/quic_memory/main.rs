@@ -23,10 +23,13 @@ use roost_wire::pb::{self, Frame};
 use roost_wire::{Encoding, FrameBody, UserId};
 use web_transport_proto::{ConnectRequest, ConnectResponse, Settings};
 
-/// Bytes an idle session may cost, its stream open, after some heartbeats.
+/// Bytes an idle session may cost, its stream open.
 const IDLE_BYTES_MAX: isize = 13_000;
 /// The same by WebTransport, with the streams that HTTP/3 needs.
 const WEB_IDLE_BYTES_MAX: isize = 16_000;
+/// What heartbeats may add, however many: one packet that is not acknowledged yet keeps a leaf of quinn-proto's map of them, of
+/// 1 160 bytes.
+const HEARTBEATS_BYTES_MAX: isize = 1_300;
 /// A whole number of chunks, so that no room for more counts.
 const SESSIONS: usize = 512;
 /// Those before, for what is made once.
@@ -260,5 +263,5 @@ fn hold(web: bool, bytes_max: isize) {
     server.settle();
     let later = (LIVE_BYTES.get() - before) / SESSIONS as isize;
     println!("{later} B a session after {HEARTBEATS} heartbeats");
-    assert!(later <= bytes_max, "{later} B a session after {HEARTBEATS} heartbeats, {each} B before");
+    assert!(later <= each + HEARTBEATS_BYTES_MAX, "{later} B a session after {HEARTBEATS} heartbeats, {each} B before");
 }
