@@ -21,7 +21,7 @@ pub mod url;
 pub use builder::{Builder, Transport};
 pub use client::{Client, Sending};
 pub use core::{Cmid, Config, Event, Record, Resume, Start};
-pub use driver::race::Way;
+pub use driver::race::{HEAD_START, QUIC_AGAIN_AFTER, Way};
 pub use error::{ConnectError, EndReason, RequestError, SendError};
 pub use events::Events;
 pub use persist::{FileOutbox, MemoryOutbox, OutboxStore};

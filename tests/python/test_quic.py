@@ -81,20 +81,26 @@ class Client(QuicConnectionProtocol):
 
     def quic_event_received(self, event):
         if isinstance(event, StreamDataReceived):
-            input_ = self.inputs.setdefault(event.stream_id, bytearray())
-            input_ += event.data
-            while (frame := cut(input_)) is not None:
-                self.seen.append(self.pb.Frame.FromString(frame))
-                if event.stream_id != self.stream:
-                    self.pages.append((event.stream_id, self.seen[-1].WhichOneof("body")))
-            assert not event.end_stream or not input_, "whole frames"
+            self.heard_on_stream(event)
         elif isinstance(event, DatagramFrameReceived):
-            data = bytearray(event.data)
-            self.datagrams.append(self.pb.Frame.FromString(cut(data)))
-            assert not data
+            self.heard_in_datagram(event.data)
         elif isinstance(event, ConnectionTerminated):
             self.ended = event
         self.arrived.set()
+
+    def heard_on_stream(self, event: StreamDataReceived):
+        input_ = self.inputs.setdefault(event.stream_id, bytearray())
+        input_ += event.data
+        while (frame := cut(input_)) is not None:
+            self.seen.append(self.pb.Frame.FromString(frame))
+            if event.stream_id != self.stream:
+                self.pages.append((event.stream_id, self.seen[-1].WhichOneof("body")))
+        assert not event.end_stream or not input_, "whole frames"
+
+    def heard_in_datagram(self, data: bytes):
+        data = bytearray(data)
+        self.datagrams.append(self.pb.Frame.FromString(cut(data)))
+        assert not data
 
     def bytes_of(self, rid: int = 0, **body) -> bytes:
         frame = self.pb.Frame(rid=rid, **body).SerializeToString()
@@ -104,6 +110,10 @@ class Client(QuicConnectionProtocol):
         if self.stream is None:
             self.stream = self._quic.get_next_available_stream_id()
         self._quic.send_stream_data(self.stream, self.bytes_of(rid, **body))
+        self.transmit()
+
+    def say_by_datagram(self, **body):
+        self._quic.send_datagram_frame(self.bytes_of(**body))
         self.transmit()
 
     async def until(self, find):
@@ -166,6 +176,43 @@ async def connected(server, pb, token: str, device: str, **more):
         yield client
 
 
+async def walk_examples(pb, ada, bob, a, *bobs):
+    """The exchanges that PROTOCOL.md documents, from a session of Ada's to those of Bob's."""
+    made = await a.ask("conversation", create={"kind": pb.DIRECT, "members": [bob["user"]]})
+    assert {member.user for member in made.members} == {ada["user"], bob["user"]}
+    send = {"conv": made.conv, "cmid": str(uuid.uuid4()), "body": {"text": "hi"}}
+    sent = await a.ask("sent", send=send)
+    assert (sent.conv, sent.seq, sent.dup) == (made.conv, 1, False)
+    for b in bobs:
+        entry = await b.hear("entry")
+        assert (entry.conv, entry.seq, entry.body.text, entry.ts) == (made.conv, 1, "hi", sent.ts)
+    again = await a.ask("sent", send={**send, "attempt": 1, "seen": 0})
+    assert (again.seq, again.ts, again.dup) == (1, sent.ts, True)
+    b.say(ack={"conv": made.conv, "seq": 1})
+    assert (await a.hear("receipt")).delivered == 1
+    changed = await b.ask("changed", sync={"since": ""})
+    assert [(row.conv, row.head, row.unread) for row in changed.rows] == [(made.conv, 1, 1)]
+    b.say(read={"conv": made.conv, "seq": 1})
+    assert (await a.hear("receipt")).read == 1
+    page = await b.ask("page", history={"conv": made.conv, "after": 0, "limit": 50})
+    assert (list(page.entries), page.head) == ([entry], 1)
+    # The ephemeral lane: datagrams, both ways.
+    a.say_by_datagram(typing={"conv": made.conv, "on": True})
+    for b in bobs:
+        typing = await b.datagram()
+        assert (typing.typing.user, typing.typing.on) == (ada["user"], True)
+    presence = await a.ask("presence", watch={"users": [bob["user"]]})
+    assert (presence.users[0].user, presence.users[0].online) == (bob["user"], True)
+    await a.ask("ok", subscribe={"channel": "news"})
+    published = await a.ask("sent", publish={"channel": "news", "body": {"text": "doors open"}})
+    assert (published.conv, published.seq) == ("news", 1)
+    assert (await a.hear("entry")).body.text == "doors open"
+    a.say(ping={})
+    await a.hear("pong")
+    error = await a.ask("error", send={"conv": "c_nowhere", "cmid": "x", "body": {"text": "hi"}})
+    assert (error.code, error.retryable) == (300, False)
+
+
 def test_f02_the_documented_examples_hold_over_quic(server, pb):
     assert server.quic.rsplit(":", 1)[1] == server.listen.rsplit(":", 1)[1], "one port number"
     ada, bob = server.guest("Ada"), server.guest("Bob")
@@ -178,42 +225,11 @@ def test_f02_the_documented_examples_hold_over_quic(server, pb):
             assert (a.welcome.user, a.welcome.device) == (ada["user"], "laptop")
             assert (a.welcome.heartbeat_ms, a.welcome.fresh) == (25000, False)
             assert a.welcome.limits.frame_bytes == 65536
-            made = await a.ask("conversation", create={"kind": pb.DIRECT, "members": [bob["user"]]})
-            assert {member.user for member in made.members} == {ada["user"], bob["user"]}
-            send = {"conv": made.conv, "cmid": str(uuid.uuid4()), "body": {"text": "hi"}}
-            sent = await a.ask("sent", send=send)
-            assert (sent.conv, sent.seq, sent.dup) == (made.conv, 1, False)
-            entry = await b.hear("entry")
-            assert (entry.conv, entry.seq, entry.body.text, entry.ts) == (made.conv, 1, "hi", sent.ts)
-            again = await a.ask("sent", send={**send, "attempt": 1, "seen": 0})
-            assert (again.seq, again.ts, again.dup) == (1, sent.ts, True)
-            b.say(ack={"conv": made.conv, "seq": 1})
-            assert (await a.hear("receipt")).delivered == 1
-            changed = await b.ask("changed", sync={"since": ""})
-            assert [(row.conv, row.head, row.unread) for row in changed.rows] == [(made.conv, 1, 1)]
-            b.say(read={"conv": made.conv, "seq": 1})
-            assert (await a.hear("receipt")).read == 1
-            page = await b.ask("page", history={"conv": made.conv, "after": 0, "limit": 50})
-            assert (list(page.entries), page.head) == ([entry], 1)
-            # The ephemeral lane: datagrams, both ways.
-            a._quic.send_datagram_frame(a.bytes_of(typing={"conv": made.conv, "on": True}))
-            a.transmit()
-            typing = await b.datagram()
-            assert (typing.typing.user, typing.typing.on) == (ada["user"], True)
-            presence = await a.ask("presence", watch={"users": [bob["user"]]})
-            assert (presence.users[0].user, presence.users[0].online) == (bob["user"], True)
-            await a.ask("ok", subscribe={"channel": "news"})
-            published = await a.ask("sent", publish={"channel": "news", "body": {"text": "doors open"}})
-            assert (published.conv, published.seq) == ("news", 1)
-            assert (await a.hear("entry")).body.text == "doors open"
+            await walk_examples(pb, ada, bob, a, b)
             status, answer = server.post(
                 "/v1/publish", {"channel": "news", "body": {"text": "doors close"}}, server.service_token()
             )
             assert (status, answer["seq"], (await a.hear("entry")).body.text) == (200, 2, "doors close")
-            a.say(ping={})
-            await a.hear("pong")
-            error = await a.ask("error", send={"conv": "c_nowhere", "cmid": "x", "body": {"text": "hi"}})
-            assert (error.code, error.retryable) == (300, False)
 
     run(walk())
 

@@ -4,7 +4,6 @@ HTTP/3 what must not be said."""
 import asyncio
 import contextlib
 import struct
-import uuid
 
 import aioquic.asyncio
 import pylsqpack
@@ -13,7 +12,7 @@ from aioquic.h3.connection import H3Connection
 from aioquic.h3.events import DatagramReceived, DataReceived, HeadersReceived
 from aioquic.quic.events import ConnectionTerminated, StreamDataReceived, StreamReset
 from conftest import Server, run
-from test_quic import Client, configuration, connected, cut, pb, server, varint  # noqa: F401 (fixtures)
+from test_quic import Client, configuration, connected, pb, server, varint, walk_examples  # noqa: F401 (fixtures)
 
 # CLOSE_WEBTRANSPORT_SESSION, as a varint of QUIC.
 CLOSE = b"\x68\x43"
@@ -49,10 +48,7 @@ class WebClient(Client):
             self.ended = event
         if isinstance(event, StreamDataReceived) and event.stream_id == self.stream:
             # aioquic takes the answers on a stream of its own for frames of HTTP/3; they are the session's as they are.
-            input_ = self.inputs.setdefault(event.stream_id, bytearray())
-            input_ += event.data
-            while (frame := cut(input_)) is not None:
-                self.seen.append(self.pb.Frame.FromString(frame))
+            self.heard_on_stream(event)
         elif self.h3:
             self.h3_events(event)
         self.arrived.set()
@@ -63,9 +59,7 @@ class WebClient(Client):
                 self.answers[event.stream_id] = dict(event.headers)
             elif isinstance(event, DatagramReceived):
                 assert event.stream_id == self.session
-                data = bytearray(event.data)
-                self.datagrams.append(self.pb.Frame.FromString(cut(data)))
-                assert not data
+                self.heard_in_datagram(event.data)
             elif isinstance(event, DataReceived):
                 self.capsules += event.data
 
@@ -98,6 +92,10 @@ class WebClient(Client):
         if self.stream is None:
             self.stream = self.h3.create_webtransport_stream(self.session)
         super().say(rid, **body)
+
+    def say_by_datagram(self, **body):
+        self.h3.send_datagram(self.session, self.bytes_of(**body))
+        self.transmit()
 
     async def begin(self, **changed):
         """Makes the session."""
@@ -160,40 +158,8 @@ def test_f02_the_documented_examples_hold_by_webtransport(server, pb):
             web(server, pb, bob["token"], "page") as page,
         ):
             assert (a.welcome.user, a.welcome.device) == (ada["user"], "laptop")
-            made = await a.ask("conversation", create={"kind": pb.DIRECT, "members": [bob["user"]]})
-            send = {"conv": made.conv, "cmid": str(uuid.uuid4()), "body": {"text": "hi"}}
-            sent = await a.ask("sent", send=send)
-            assert (sent.conv, sent.seq, sent.dup) == (made.conv, 1, False)
-            # The same by QUIC and by WebTransport.
-            for bobs in (b, page):
-                entry = await bobs.hear("entry")
-                assert (entry.conv, entry.seq, entry.body.text, entry.ts) == (made.conv, 1, "hi", sent.ts)
-            again = await a.ask("sent", send={**send, "attempt": 1, "seen": 0})
-            assert (again.seq, again.ts, again.dup) == (1, sent.ts, True)
-            page.say(ack={"conv": made.conv, "seq": 1})
-            assert (await a.hear("receipt")).delivered == 1
-            changed = await page.ask("changed", sync={"since": ""})
-            assert [(row.conv, row.head, row.unread) for row in changed.rows] == [(made.conv, 1, 1)]
-            page.say(read={"conv": made.conv, "seq": 1})
-            assert (await a.hear("receipt")).read == 1
-            history = await page.ask("page", history={"conv": made.conv, "after": 0, "limit": 50})
-            assert (list(history.entries), history.head) == ([entry], 1)
-            # The ephemeral lane: datagrams of the session, both ways.
-            a.h3.send_datagram(a.session, a.bytes_of(typing={"conv": made.conv, "on": True}))
-            a.transmit()
-            for bobs in (b, page):
-                typing = await bobs.datagram()
-                assert (typing.typing.user, typing.typing.on) == (ada["user"], True)
-            presence = await a.ask("presence", watch={"users": [bob["user"]]})
-            assert (presence.users[0].user, presence.users[0].online) == (bob["user"], True)
-            await a.ask("ok", subscribe={"channel": "news"})
-            published = await a.ask("sent", publish={"channel": "news", "body": {"text": "doors open"}})
-            assert (published.conv, published.seq) == ("news", 1)
-            assert (await a.hear("entry")).body.text == "doors open"
-            a.say(ping={})
-            await a.hear("pong")
-            error = await a.ask("error", send={"conv": "c_nowhere", "cmid": "x", "body": {"text": "hi"}})
-            assert (error.code, error.retryable) == (300, False)
+            # To Bob by QUIC and by WebTransport.
+            await walk_examples(pb, ada, bob, a, b, page)
 
     run(walk())
 

@@ -15,9 +15,9 @@ use crate::core::Gone;
 use crate::url::Url;
 
 /// How long QUIC is tried alone.
-const HEAD_START: Duration = Duration::from_millis(250);
+pub const HEAD_START: Duration = Duration::from_millis(250);
 /// How long a network that swallows QUIC is believed to go on doing so.
-pub(super) const QUIC_AGAIN_AFTER: Duration = Duration::from_secs(300);
+pub const QUIC_AGAIN_AFTER: Duration = Duration::from_secs(300);
 /// Most servers that are remembered: those a GOAWAY named are among them.
 const SERVERS_MAX: usize = 64;
 

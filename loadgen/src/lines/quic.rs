@@ -188,8 +188,8 @@ impl QuicFleet {
     /// Sends what waits. Returns when the next turn is due if nothing comes before; `None`: it need not be.
     pub(crate) fn settle(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        self.work(now);
         self.land(now);
+        self.work(now);
         if self.crowded || !self.told.is_empty() || !self.readable.is_empty() {
             return Some(now);
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use roost_client::core::{Gone, LinkId};
 use roost_client::url::Url;
+use roost_client::{HEAD_START, QUIC_AGAIN_AFTER};
 use roost_wire::{Encoding, FrameBody};
 
 use super::World;
@@ -13,11 +14,6 @@ use crate::air::Datagram;
 use crate::client::{Race, Way};
 use crate::model::About;
 use crate::quic::{Lane, Said};
-
-/// How long QUIC is tried alone.
-const HEAD_START: Duration = Duration::from_millis(250);
-/// How long a network that swallows QUIC is believed to go on doing so.
-const QUIC_AGAIN_AFTER: Duration = Duration::from_secs(300);
 
 /// Where a node hears datagrams.
 pub(super) fn node_addr(node: usize) -> SocketAddr {

@@ -1,6 +1,8 @@
-//! What is around the shard: friends, rogues, strangers, and a network that brings what it likes; `checks`: what must hold.
+//! What is around the shard: friends, rogues, strangers, and a network that brings what it likes; `rogues`: what clients
+//! with keys may do; `checks`: what must hold.
 
 mod checks;
+mod rogues;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use roost_edge::driver::quic::QuicConn;
-use roost_edge::driver::quic::testkit::{Caller, Level, Orders, Site, Station, Trust};
+use roost_edge::driver::quic::testkit::{Caller, Orders, Site, Station, Trust};
 use roost_edge_core::driver::Sink;
 use roost_edge_core::{End, Outbound, ShardConfig};
 use roost_wire::CloseCode;
-use roost_wire::limits::ALPN;
 use roost_wire::link::SessionKey;
 
 use super::client::Client;
@@ -267,72 +268,6 @@ impl World {
             datagram.resize(1200, first);
         }
         self.stranger(from, &datagram);
-    }
-
-    /// One more client begins, with all its freedom. Bits of `form`: what it asks for, and whether it goes on.
-    pub(super) fn rogue(&mut self, form: u8) {
-        let number = (self.clients.len() - FRIENDS) as u8;
-        if usize::from(number) >= ROGUES_MAX {
-            return;
-        }
-        let alpn = [ALPN, ALPN, H3, "other"][usize::from(form & 3)];
-        let orders = Orders::default();
-        let trust = Trust::forging(alpn, 64 * 1024, &orders);
-        let caller = Caller::new(&trust, [0x80 + number; 32], self.now);
-        self.clients.push(Client::new(caller, addr(100 + number), orders));
-        let at = self.clients.len() - 1;
-        if form & 4 == 0 {
-            self.exchange(at);
-        }
-        if form & 8 == 8 {
-            self.clients[at].write(b"!");
-            self.exchange(at);
-        }
-    }
-
-    /// Something else is said in a packet of a client that has the keys for it.
-    pub(super) fn forge(&mut self, who: u8, form: u8, header: u8, frames: &[u8]) {
-        let Some(at) = self.rogue_at(who) else { return };
-        let level = [Level::Data, Level::Data, Level::Handshake, Level::Initial][usize::from(form & 3)];
-        // Bits that change what kind of packet it is are for strangers.
-        self.clients[at].forge(level, if form & 8 == 8 { header } else { 0 }, frames, form & 4 == 4);
-        if form & 0x10 == 0 {
-            self.exchange(at);
-        }
-    }
-
-    pub(super) fn exchange_rogue(&mut self, who: u8) {
-        if let Some(at) = self.rogue_at(who) {
-            self.exchange(at);
-        }
-    }
-
-    /// What a client may do, and what it may not.
-    pub(super) fn act(&mut self, who: u8, what: u8, much: u16) {
-        let Some(at) = self.rogue_at(who) else { return };
-        let (client, now) = (&mut self.clients[at], self.now);
-        match what % 9 {
-            0 => client.write(&vec![what; usize::from(much)]),
-            1 => client.caller.finish(),
-            2 => client.caller.reset(),
-            3 => client.caller.close(much, now),
-            4 => client.caller.ping(),
-            5 if client.caller.is_connected() => client.caller.update_keys(),
-            6 => client.caller.moved(),
-            7 => drop(client.caller.send_datagram(Bytes::from(vec![what; usize::from(much)]))),
-            _ => client.addr = addr(120 + (at as u8) % 8 * 8 + much as u8 % 8),
-        }
-        client.work(now);
-    }
-
-    /// A client says these bytes: on its stream, or on one of its own beside it.
-    pub(super) fn say(&mut self, who: u8, where_to: u8, bytes: &[u8]) {
-        let Some(at) = self.rogue_at(who) else { return };
-        match where_to % 3 {
-            0 => self.clients[at].write(bytes),
-            other => drop(self.clients[at].caller.write_beside(other == 1, bytes)),
-        }
-        self.exchange(at);
     }
 
     /// What a client says next is overheard.
