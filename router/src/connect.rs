@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use roost_storage::Store;
 use roost_wire::limits::DEVICE_BYTES_MAX;
-use roost_wire::link::{Audience, Down, Envelope, Lane, SessionKey};
+use roost_wire::link::{Audience, Down, SessionKey};
 use roost_wire::{CloseCode, ErrorCode, FrameBody, UserId, pb};
 
 use crate::auth::{AuthError, Claims, Scope};
+use crate::fanout::to_sync;
 use crate::outbox::{Answer, Outbox};
 use crate::router::Turn;
 use crate::sync::token::SyncToken;
@@ -187,11 +188,9 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         {
             return;
         }
-        let changed = pb::Changed { rows: Vec::new(), sync: String::new(), more: true };
-        let envelope = Envelope::new(Lane::Durable, FrameBody::Changed(changed));
         let mut out = Outbox::default();
         let audience = Audience::Sessions(Arc::from([entering.session]));
-        out.push(entering.session.shard(), Down::Deliver { envelope, audience });
+        out.push(entering.session.shard(), Down::Deliver { envelope: to_sync(), audience });
         out.flush(&*self.down);
     }
 

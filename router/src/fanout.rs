@@ -51,6 +51,12 @@ pub(crate) fn wire_entry(conv: &str, entry: Entry) -> pb::Entry {
     }
 }
 
+/// The push that has its readers sync.
+pub(crate) fn to_sync() -> Arc<Envelope> {
+    let changed = pb::Changed { rows: Vec::new(), sync: String::new(), more: true };
+    Envelope::new(Lane::Durable, FrameBody::Changed(changed))
+}
+
 impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// The accepted sessions of `users`.
     pub(crate) fn sessions_of<'a>(&self, users: impl Iterator<Item = &'a UserId>) -> Vec<SessionKey> {
@@ -109,13 +115,14 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     }
 
     fn push_topic(&self, conv: &Conversation, except: Option<SessionKey>, envelope: &Arc<Envelope>, out: &mut Outbox) {
-        let shards = self.down.shards();
-        self.metrics.topic_pushes.add(shards.into());
-        for shard in 0..shards {
+        let mut shards = 0;
+        self.down.for_each_shard(|shard| {
+            shards += 1;
             let except = except.filter(|session| session.shard() == shard);
             let audience = Audience::Topic { topic: conv.id.clone(), except };
             out.push(shard, Down::Deliver { envelope: Arc::clone(envelope), audience });
-        }
+        });
+        self.metrics.topic_pushes.add(shards);
     }
 
     /// Addresses `envelope` to sessions, but not to `except`.

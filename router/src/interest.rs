@@ -106,7 +106,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     pub(crate) fn lose_interest(&self, conv: &Conversation) {
         let found = conv.peek(|loaded| (loaded.interest.take(), loaded.roster.clone()));
         match found {
-            Some((Some(load), roster)) if B::ALONE => {
+            Some((Some(load), roster)) if self.is_alone() => {
                 roster.users().for_each(|user| self.interest.remove(user, &conv.id, load));
             }
             Some((Some(load), roster)) => self.part(conv, load, roster.users()),

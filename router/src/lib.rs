@@ -21,12 +21,14 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod adopt;
 mod appender;
 pub mod auth;
 mod channels;
 mod cluster;
 mod config;
 mod connect;
+mod control;
 mod conversation;
 mod dense;
 mod env;
@@ -50,7 +52,9 @@ mod visibility;
 use roost_wire::UserId;
 use roost_wire::link::Down;
 
+pub use adopt::Adoptee;
 pub use cluster::bus::{Alone, Bus, Known, NodeId, Notice, Parcel, To};
+pub use cluster::redis;
 pub use config::{PublishPolicy, RouterConfig};
 pub use env::{Env, SystemEnv};
 pub use metrics::RouterSnapshot;
@@ -63,6 +67,19 @@ pub trait Downstream: Send + Sync + 'static {
 
     /// Hands `batch` to a shard, emptying it. Never blocks. What one thread posts to one shard arrives in order.
     fn post(&self, shard: u16, batch: &mut Vec<Down>);
+
+    /// Calls `visit` with every shard that there is, in rising order: numbers below [`Self::shards`] may be vacant.
+    fn for_each_shard(&self, visit: impl FnMut(u16)) {
+        (0..self.shards()).for_each(visit);
+    }
+
+    /// Hands out what goes to several shards, emptying each batch, as one call of [`Self::post`] each would: what knows
+    /// that shards are neighbours sends them one thing for all.
+    fn post_all(&self, batches: &mut [(u16, Vec<Down>)]) {
+        for (shard, batch) in batches {
+            self.post(*shard, batch);
+        }
+    }
 }
 
 /// What a user needs to come in again.

@@ -97,7 +97,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
         // A command before it, a JOIN perhaps, may still wait, or have been done on another node: what fails is then
         // judged again in its turn.
-        let again = (running || !B::ALONE).then(|| Command {
+        let again = (running || !self.is_alone()).then(|| Command {
             body: command.body.clone(),
             user: command.user.clone(),
             ..command

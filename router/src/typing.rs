@@ -39,7 +39,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             return Ok(FrameBody::Ok(pb::Ok {}));
         };
         let sessions = self.sessions_of(roster.users().filter(|member| *member != user));
-        if !B::ALONE || !sessions.is_empty() {
+        if !self.is_alone() || !sessions.is_empty() {
             self.metrics.typing.add(1);
             let push = pb::Typing { conv: conv.id.as_str().to_owned(), user: user.as_str().to_owned(), on: typing.on };
             let envelope = Envelope::new(Lane::Ephemeral, FrameBody::Typing(push));

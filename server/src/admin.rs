@@ -59,12 +59,29 @@ pub(crate) fn service(admin: Admin) -> Router {
 /// 200 if clients should be sent here, 503 if not; the body says why.
 async fn ready(State(admin): State<Admin>) -> Response {
     let phase = admin.phase.name();
-    let store = admin.sources.store_failure();
-    let room = admin.sources.memory.is_open();
-    let well = phase == "ready" && store.is_none() && room;
+    let Sources { look, front } = &*admin.sources;
+    let mut well = phase == "ready";
+    let mut told = json!({ "phase": phase });
+    if let Some(store) = &look.store {
+        let failure = store.failure();
+        well &= failure.is_none();
+        told["store"] = failure.unwrap_or_else(|| "ok".to_owned()).into();
+    }
+    if let Some(front) = front {
+        let room = front.memory.is_open();
+        well &= room;
+        told["memory"] = if room { "ok" } else { "nearly full" }.into();
+    }
+    if let Some(routers) = look.routers() {
+        well &= routers > 0;
+        told["routers"] = routers.into();
+    }
+    if let Some(fleet) = look.bus.tell() {
+        told["redis"] = fleet;
+    }
+    told["ready"] = well.into();
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let (store, memory) = (store.as_deref().unwrap_or("ok"), if room { "ok" } else { "nearly full" });
-    (status, Json(json!({ "ready": well, "phase": phase, "store": store, "memory": memory }))).into_response()
+    (status, Json(told)).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -54,7 +54,7 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Make a token for a user or a service
     Token(token::TokenArgs),
-    /// Check or repair a data directory
+    /// Check or repair a data directory, or make a keyspace that nodes share
     Store(store::StoreArgs),
     /// Say how many sessions this machine can hold, and what stands in the way
     #[command(

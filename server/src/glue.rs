@@ -1,49 +1,32 @@
-//! The wiring of edge and router in one process: commands up, envelopes down, nothing else.
+//! The wiring of edge and backend in one process: commands up, HTTP aside, nothing else.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use roost_edge::{EdgeHandle, HttpIo, HttpService, Upstream};
-use roost_router::{Downstream, Router, SystemEnv};
-use roost_storage::EmbeddedStore;
 use roost_wire::CloseCode;
 use roost_wire::link::{Down, Up};
 
+use crate::backend::Backend;
 use crate::guests::Guests;
 use crate::http::Peer;
 
-/// The router of this binary.
-pub(crate) type NodeRouter = Router<EmbeddedStore, EdgeLink, SystemEnv>;
-
-/// The way down: the mailboxes of this process's edge.
-pub(crate) struct EdgeLink(pub EdgeHandle);
-
-impl Downstream for EdgeLink {
-    fn shards(&self) -> u16 {
-        self.0.shards()
-    }
-
-    fn post(&self, shard: u16, batch: &mut Vec<Down>) {
-        self.0.post(shard, batch);
-    }
-}
-
-/// The way up.
-pub(crate) struct RouterLink {
-    pub router: Arc<NodeRouter>,
+/// The way up from the shards, past the limit of guests.
+pub(crate) struct Gate {
+    pub backend: Backend,
     pub guests: Arc<Guests>,
     /// Where refusals go.
     pub edge: EdgeHandle,
 }
 
-impl Upstream for RouterLink {
+impl Upstream for Gate {
     fn submit(&self, batch: &mut Vec<Up>) {
         batch.retain(|up| self.admit(up));
-        self.router.submit(batch);
+        self.backend.submit(batch);
     }
 }
 
-impl RouterLink {
+impl Gate {
     /// False: a guest above what its address may bring, and told so.
     fn admit(&self, up: &Up) -> bool {
         let Up::Connect { session, rid, connect, bearer, peer } = up else { return true };
@@ -56,7 +39,6 @@ impl RouterLink {
         false
     }
 }
-
 /// HTTP on connections that are no WebSocket.
 pub(crate) struct Pages {
     pub runtime: tokio::runtime::Handle,

@@ -7,15 +7,19 @@
 //!
 //! Absent on purpose: what a message means (router), bytes of connections (edge).
 #![forbid(unsafe_code)]
+// Futures of the store in CQL are nested deeply.
+#![recursion_limit = "256"]
 
 mod admin;
 mod admission;
+mod backend;
 pub mod chat;
 pub mod cli;
 mod commands;
 pub mod config;
 mod descriptors;
 mod doctor;
+mod fleet;
 mod glue;
 mod guests;
 mod http;

@@ -10,9 +10,9 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::config::Config;
+use crate::config::{Config, StoreAt};
 use crate::descriptors;
-use crate::serve::{self, Node};
+use crate::serve::{self, Node, Public};
 use crate::telemetry;
 use crate::tls;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(config: &Config) -> anyhow::Result<()> {
 async fn live(config: &Config) -> anyhow::Result<()> {
     let mut stop = Stop::new()?;
     let node = serve::start(config).await?;
-    tracing::info!(listen = %node.listen, tls = node.tls.is_some(), quic = node.quic.map(tracing::field::display), admin = %node.admin, data = %config.data.display(), "ready");
+    tell_log(config, &node);
     if let Some(path) = &config.ready_file {
         tell_ready(path, &node)?;
     }
@@ -60,31 +60,48 @@ async fn live(config: &Config) -> anyhow::Result<()> {
         greet(config, &node);
     }
     stop.asked().await;
-    drain(config, &node, &mut stop).await;
-    let Node { edge, router, memory, admin_stop, .. } = node;
-    // Ends its thread.
-    drop(memory);
-    edge.handle().stop();
-    tokio::task::spawn_blocking(move || edge.join()).await.context("a shard failed")?;
-    router.close().await;
+    node.phase.draining();
+    tokio::select! {
+        () = drain(config, &node) => {}
+        () = stop.asked() => {}
+    }
+    let Node { public, core, admin_stop, .. } = node;
+    if let Some(Public { edge, memory, .. }) = public {
+        // Ends its thread.
+        drop(memory);
+        edge.handle().stop();
+        tokio::task::spawn_blocking(move || edge.join()).await.context("a shard failed")?;
+    }
+    core.stop().await;
     admin_stop.cancel();
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Asks every client to leave, and waits until they have, the deadline, or a second signal.
-async fn drain(config: &Config, node: &Node, stop: &mut Stop) {
-    node.phase.draining();
-    let edge = node.edge.handle();
-    tracing::info!(sessions = edge.metrics().sessions_open(), "draining; a second signal stops at once");
+fn tell_log(config: &Config, node: &Node) {
+    let (admin, data, role) = (node.admin, config.data.display(), config.role);
+    let grpc = node.grpc().map(tracing::field::display);
+    match &node.public {
+        Some(Public { listen, quic, tls, .. }) => {
+            let (tls, quic) = (tls.is_some(), quic.map(tracing::field::display));
+            tracing::info!(%listen, tls, quic, %admin, grpc, %data, ?role, "ready");
+        }
+        None => tracing::info!(%admin, grpc, ?role, "ready"),
+    }
+}
+
+/// Asks every edge and every client to go elsewhere, and waits until they have, or the deadline.
+async fn drain(config: &Config, node: &Node) {
+    tracing::info!("draining; a second signal stops at once");
+    node.core.hand_over().await;
+    let Some(public) = &node.public else { return };
+    let edge = public.edge.handle();
+    tracing::info!(sessions = edge.metrics().sessions_open(), "asking clients to leave");
     edge.drain("drain", config.drain_window, config.drain_deadline);
     // The shards close at the deadline with 4000, "come back later"; what follows would say 1001.
     let deadline = Instant::now() + config.drain_deadline + CLOSE_WITHIN;
     while edge.metrics().sessions_open() > 0 && Instant::now() < deadline {
-        tokio::select! {
-            () = tokio::time::sleep(DRAIN_LOOK_EVERY) => {}
-            () = stop.asked() => return,
-        }
+        tokio::time::sleep(DRAIN_LOOK_EVERY).await;
     }
 }
 
@@ -110,7 +127,9 @@ impl Stop {
 
 /// Writes the ready file in one step: who waits for it never reads half of it.
 fn tell_ready(path: &Path, node: &Node) -> anyhow::Result<()> {
-    let line = json!({ "listen": node.listen, "quic": node.quic, "admin": node.admin, "pid": std::process::id() });
+    let (listen, quic) = node.public.as_ref().map_or((None, None), |public| (Some(public.listen), public.quic));
+    let (grpc, pid) = (node.grpc(), std::process::id());
+    let line = json!({ "listen": listen, "quic": quic, "admin": node.admin, "grpc": grpc, "pid": pid });
     let half = path.with_extension("half");
     std::fs::write(&half, format!("{line}\n"))
         .and_then(|()| std::fs::rename(&half, path))
@@ -118,12 +137,16 @@ fn tell_ready(path: &Path, node: &Node) -> anyhow::Result<()> {
 }
 
 fn greet(config: &Config, node: &Node) {
-    let mut host = node.listen;
+    let Some(public) = &node.public else { return };
+    let mut host = public.listen;
     if host.ip().is_unspecified() {
         host.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let scheme = if node.tls.is_some() { "https" } else { "http" };
-    let key = crate::commands::key::path(&config.data);
+    let scheme = if public.tls.is_some() { "https" } else { "http" };
+    let key = match config.store {
+        StoreAt::Embedded => crate::commands::key::path(&config.data).display().to_string(),
+        StoreAt::Cql(_) => "FILE   (roost store key makes it)".to_owned(),
+    };
     // A certificate of one's own is for a name, and this machine has that one.
     let url = match &config.tls_cert {
         Some(_) if host.ip().is_loopback() => format!("{scheme}://localhost:{}", host.port()),
@@ -134,10 +157,9 @@ fn greet(config: &Config, node: &Node) {
     if config.dev_tls {
         server = format!("{server} --ca {}", tls::dev_dir(&config.data).join("cert.pem").display());
     }
-    let load = if node.tls.is_none() || config.plaintext {
+    let load = if public.tls.is_none() || config.plaintext {
         format!(
-            "  Put it under load     cargo run --release -p roost-loadgen -- quick --target http://{host} --token-key {}\n",
-            key.display()
+            "  Put it under load     cargo run --release -p roost-loadgen -- quick --target http://{host} --token-key {key}\n"
         )
     } else {
         String::new()
@@ -149,7 +171,10 @@ fn greet(config: &Config, node: &Node) {
            Health and metrics    http://{admin}/readyz  http://{admin}/metrics\n\n\
          Ctrl-C drains and stops it.\n",
         version = env!("CARGO_PKG_VERSION"),
-        data = config.data.display(),
+        data = match &config.store {
+            StoreAt::Embedded => config.data.display().to_string(),
+            StoreAt::Cql(at) => format!("the keyspace {}", at.keyspace),
+        },
         admin = node.admin,
     );
     // Nobody may be reading; the node serves all the same.

@@ -3,36 +3,128 @@
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use roost_edge::{EdgeHandle, metrics as edge};
 use roost_router::metrics as router;
-use roost_storage::EmbeddedStore;
+use roost_storage::cql::ErrorKind;
 use roost_storage::embedded::Histogram;
+use roost_storage::{AnyStore, CqlStore, EmbeddedStore};
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
-use crate::glue::NodeRouter;
+use crate::backend::{Backend, Look};
+use crate::fleet::NodeBus;
 use crate::guests::Guests;
 use crate::tls::Tls;
 
+/// How often a store that is elsewhere is asked whether it answers.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// The store, and whether it answers.
+pub(crate) struct StoreWatch {
+    store: AnyStore,
+    failure: Arc<Mutex<Option<String>>>,
+    looking: Option<JoinHandle<()>>,
+}
+
+impl StoreWatch {
+    /// Begins to look.
+    pub(crate) fn start(store: AnyStore) -> Self {
+        let failure = Arc::<Mutex<Option<String>>>::default();
+        let looking = match &store {
+            AnyStore::Memory(_) | AnyStore::Embedded(_) => None,
+            AnyStore::Cql(_) => {
+                let (store, failure) = (store.clone(), Arc::clone(&failure));
+                Some(tokio::spawn(async move {
+                    loop {
+                        let found = store.health().await.err().map(|error| error.to_string());
+                        Self::saw(&failure, found);
+                        tokio::time::sleep(LOOK_EVERY).await;
+                    }
+                }))
+            }
+        };
+        Self { store, failure, looking }
+    }
+
+    fn saw(failure: &Mutex<Option<String>>, found: Option<String>) {
+        let before = std::mem::replace(&mut *failure.lock(), found.clone());
+        match (before, found) {
+            (None, Some(error)) => tracing::error!(error, "the store does not answer"),
+            (Some(_), None) => tracing::warn!("the store answers again"),
+            _ => {}
+        }
+    }
+
+    /// Why it takes no writes; `None` while it does.
+    pub(crate) fn failure(&self) -> Option<String> {
+        match &self.store {
+            AnyStore::Embedded(store) => store.stopped().map(|error| error.to_string()),
+            AnyStore::Memory(_) | AnyStore::Cql(_) => self.failure.lock().clone(),
+        }
+    }
+}
+
+impl Drop for StoreWatch {
+    fn drop(&mut self) {
+        if let Some(looking) = &self.looking {
+            looking.abort();
+        }
+    }
+}
+
 /// Who counts.
 pub(crate) struct Sources {
+    pub look: Look,
+    /// `None` where no clients connect.
+    pub front: Option<Front>,
+}
+
+/// Who counts of the public port.
+pub(crate) struct Front {
     pub edge: EdgeHandle,
     pub guests: Arc<Guests>,
-    pub router: Arc<NodeRouter>,
     pub memory: Arc<Admission>,
     pub tls: Option<Arc<Tls>>,
-    pub store: EmbeddedStore,
 }
 
 impl Sources {
-    /// Why the store takes no writes; `None` while it does.
-    pub(crate) fn store_failure(&self) -> Option<String> {
-        self.store.stopped().map(|error| error.to_string())
-    }
-
     /// The page.
     pub(crate) fn render(&self) -> String {
         let mut page = Page::default();
+        if let Some(front) = &self.front {
+            front.tell(&mut page);
+        }
+        if let Backend::Router(router) = &self.look.backend {
+            router.metrics().iter().for_each(|sample| page.router_sample(&sample));
+        }
+        match self.look.store.as_deref().map(|watch| &watch.store) {
+            Some(AnyStore::Embedded(store)) => embedded_metrics(store, &mut page),
+            Some(AnyStore::Cql(store)) => cql_metrics(store, &mut page),
+            Some(AnyStore::Memory(_)) | None => {}
+        }
+        if let NodeBus::Redis(bus) = &self.look.bus {
+            bus.metrics().iter().for_each(|sample| page.router_sample(&sample));
+        }
+        if let Some(link) = self.look.link() {
+            for sample in link.iter() {
+                let kind = match sample.kind {
+                    roost_link::Kind::Counter => "counter",
+                    roost_link::Kind::Gauge => "gauge",
+                };
+                page.sample(sample.name, sample.help, kind, NO_LABELS, sample.value);
+            }
+        }
+        process_metrics(&mut page);
+        page.text
+    }
+}
+
+impl Front {
+    fn tell(&self, page: &mut Page) {
         for sample in self.edge.metrics().iter() {
             let kind = match sample.kind {
                 edge::Kind::Counter => "counter",
@@ -40,20 +132,10 @@ impl Sources {
             };
             page.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
         }
-        for sample in self.router.metrics().iter() {
-            let kind = match sample.kind {
-                router::Kind::Counter => "counter",
-                router::Kind::Gauge => "gauge",
-            };
-            page.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
-        }
         let (name, help) = ("roost_guests_refused_total", "Guests refused: too many from one address.");
         page.sample(name, help, "counter", NO_LABELS, self.guests.refused() as f64);
-        self.store_metrics(&mut page);
-        self.memory_metrics(&mut page);
-        self.tls_metrics(&mut page);
-        process_metrics(&mut page);
-        page.text
+        self.memory_metrics(page);
+        self.tls_metrics(page);
     }
 
     fn memory_metrics(&self, page: &mut Page) {
@@ -91,28 +173,54 @@ impl Sources {
         page.sample(name, help, "counter", &[("result", "taken")], taken as f64);
         page.sample(name, help, "counter", &[("result", "failed")], failed as f64);
     }
+}
 
-    fn store_metrics(&self, page: &mut Page) {
-        let metrics = self.store.metrics();
-        let seconds = |micros: u64| micros as f64 / 1e6;
-        let name = "roost_store_commit_seconds";
-        page.histogram(name, "Time of a commit, its fsync included.", &metrics.commit_micros, seconds);
-        let name = "roost_store_commit_writes";
-        page.histogram(name, "Writes that one commit carried.", &metrics.commit_writes, |writes| writes as f64);
-        for (name, help, kind, value) in [
-            ("roost_store_entries_total", "Entries stored.", "counter", &metrics.entries),
-            ("roost_store_conflicts_total", "Appends that met another head.", "counter", &metrics.conflicts),
-            ("roost_store_marks_total", "Marks stored.", "counter", &metrics.marks),
-            ("roost_store_marks_asked_total", "Marks asked for.", "counter", &metrics.marks_asked),
-            ("roost_store_queue_full_total", "Writes refused: too much was waiting.", "counter", &metrics.queue_full),
-            ("roost_store_disk_full_total", "Commits refused: no room on the disk.", "counter", &metrics.disk_full),
-            ("roost_store_busy_total", "Commits refused: tables lag behind.", "counter", &metrics.refused),
-            ("roost_store_failed_total", "Commits that failed otherwise.", "counter", &metrics.failed),
-            ("roost_store_queue_writes", "Writes waiting now.", "gauge", &metrics.queue_writes),
-            ("roost_store_queue_marks", "Marks waiting now.", "gauge", &metrics.queue_marks),
-        ] {
-            page.sample(name, help, kind, NO_LABELS, value.load(Relaxed) as f64);
-        }
+fn embedded_metrics(store: &EmbeddedStore, page: &mut Page) {
+    let metrics = store.metrics();
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    let name = "roost_store_commit_seconds";
+    page.histogram(name, "Time of a commit, its fsync included.", &metrics.commit_micros, seconds);
+    let name = "roost_store_commit_writes";
+    page.histogram(name, "Writes that one commit carried.", &metrics.commit_writes, |writes| writes as f64);
+    for (name, help, kind, value) in [
+        ("roost_store_entries_total", "Entries stored.", "counter", &metrics.entries),
+        ("roost_store_conflicts_total", "Appends that met another head.", "counter", &metrics.conflicts),
+        ("roost_store_marks_total", "Marks stored.", "counter", &metrics.marks),
+        ("roost_store_marks_asked_total", "Marks asked for.", "counter", &metrics.marks_asked),
+        ("roost_store_queue_full_total", "Writes refused: too much was waiting.", "counter", &metrics.queue_full),
+        ("roost_store_disk_full_total", "Commits refused: no room on the disk.", "counter", &metrics.disk_full),
+        ("roost_store_busy_total", "Commits refused: tables lag behind.", "counter", &metrics.refused),
+        ("roost_store_failed_total", "Commits that failed otherwise.", "counter", &metrics.failed),
+        ("roost_store_queue_writes", "Writes waiting now.", "gauge", &metrics.queue_writes),
+        ("roost_store_queue_marks", "Marks waiting now.", "gauge", &metrics.queue_marks),
+    ] {
+        page.sample(name, help, kind, NO_LABELS, value.load(Relaxed) as f64);
+    }
+}
+
+fn cql_metrics(store: &CqlStore, page: &mut Page) {
+    let metrics = store.metrics();
+    let seconds = |micros: u64| micros as f64 / 1e6;
+    let name = "roost_cql_append_seconds";
+    page.histogram(name, "Time of a conditional batch, failed ones included.", &metrics.append_micros, seconds);
+    let name = "roost_cql_request_seconds";
+    page.histogram(name, "Time of a plain request, failed ones included.", &metrics.request_micros, seconds);
+    for kind in ErrorKind::ALL {
+        let failed = metrics.errors[kind as usize].load(Relaxed) as f64;
+        page.sample("roost_cql_errors_total", "Failed requests.", "counter", &[("kind", kind.label())], failed);
+    }
+    for (name, help, value) in [
+        ("roost_cql_retries_total", "Requests that were sent a second time.", &metrics.retries),
+        ("roost_cql_entries_total", "Entries stored.", &metrics.entries),
+        ("roost_cql_conflicts_total", "Appends that met another head.", &metrics.conflicts),
+        ("roost_cql_ambiguous_total", "Appends whose outcome had to be read.", &metrics.ambiguous),
+        ("roost_cql_unknown_total", "Appends of which that found out nothing.", &metrics.unknown),
+        ("roost_cql_repairs_total", "Appends of other writers whose effects were applied here.", &metrics.repairs),
+        ("roost_cql_shared_reads_total", "Reads answered together with another one.", &metrics.shared_reads),
+        ("roost_cql_marks_total", "Marks stored.", &metrics.marks),
+        ("roost_cql_notes_dropped_total", "Notes of applied effects that too many waited for.", &metrics.notes_dropped),
+    ] {
+        page.sample(name, help, "counter", NO_LABELS, value.load(Relaxed) as f64);
     }
 }
 
@@ -147,6 +255,14 @@ struct Page {
 }
 
 impl Page {
+    fn router_sample(&mut self, sample: &router::Sample) {
+        let kind = match sample.kind {
+            router::Kind::Counter => "counter",
+            router::Kind::Gauge => "gauge",
+        };
+        self.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
+    }
+
     fn head(&mut self, name: &str, help: &str, kind: &str) {
         if self.last != name {
             name.clone_into(&mut self.last);

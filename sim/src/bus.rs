@@ -14,7 +14,7 @@ use crate::rng::Stream;
 
 /// What nodes have posted and the world has not seen yet.
 #[derive(Default)]
-pub(crate) struct Posted(Mutex<Vec<(usize, Parcel)>>);
+pub(crate) struct Posted(Mutex<Vec<(usize, Option<NodeId>, Parcel)>>);
 
 /// One life of a node on the bus.
 pub(crate) struct Plug {
@@ -40,9 +40,9 @@ impl Bus for Plug {
         self.life.into()
     }
 
-    fn post(&self, parcel: Parcel) {
+    fn post(&self, to: Option<NodeId>, parcel: Parcel) {
         if self.alive.load(Relaxed) {
-            self.posted.0.lock().push((self.node, parcel));
+            self.posted.0.lock().push((self.node, to, parcel));
             self.news.notify_one();
         }
     }
@@ -102,11 +102,12 @@ impl SimBus {
         }
     }
 
-    /// Sends what was posted on its way to all other of `nodes`, with what happens to it there.
+    /// Sends what was posted on its way to the node it is for, or to all other of `nodes`, with what happens to it there.
     pub(crate) fn take_posted(&mut self, nodes: usize, now: Instant, counts: &mut FaultCounts) {
         let posted = std::mem::take(&mut *self.posted.0.lock());
-        for (from, parcel) in posted {
-            for to in (0..nodes).filter(|to| *to != from) {
+        for (from, only, parcel) in posted {
+            let wanted = |to: &usize| *to != from && only.is_none_or(|only| only.0 == *to as u64);
+            for to in (0..nodes).filter(wanted) {
                 self.send(from, to, &parcel, now, counts);
             }
         }

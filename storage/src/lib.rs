@@ -1,4 +1,5 @@
-//! The log and its tables: one trait, one conformance suite, a model in memory and the embedded store.
+//! The log and its tables: one trait, one conformance suite, a model in memory, the embedded store, and (feature `cql`)
+//! the store in Cassandra or ScyllaDB.
 //!
 //! Invariants:
 //! - a conversation's log has the seqs 1, 2, 3… without gaps, and an entry never changes;
@@ -9,6 +10,10 @@
 //! Absent on purpose: deletion on delivery, read-modify-write outside `append`, any idea of sessions or nodes.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cql")]
+mod any;
+#[cfg(feature = "cql")]
+pub mod cql;
 pub mod embedded;
 pub mod memory;
 pub(crate) mod rules;
@@ -20,6 +25,10 @@ use std::future::Future;
 use roost_wire::pb::{Body, Kind, Role};
 use roost_wire::{ConvId, Seq, UserId};
 
+#[cfg(feature = "cql")]
+pub use any::AnyStore;
+#[cfg(feature = "cql")]
+pub use cql::{CqlOpenError, CqlOptions, CqlStore, MigrateReport, Replication};
 pub use embedded::{EmbeddedOptions, EmbeddedStore, OpenError};
 pub use memory::MemoryStore;
 
@@ -194,7 +203,9 @@ pub enum Range {
 pub struct IndexPage {
     /// In rising order of `changed`.
     pub rows: Vec<IndexRow>,
-    /// Ask again with this stamp: after the last row, or the newest stamp of the user if there are no more rows.
+    /// Ask again with this stamp: after the last row; or, if there are no more rows, the newest stamp of the user, but
+    /// never above [`Store::settled`]. While there are more it may be above that: it is a place to read on from, and no
+    /// token to keep.
     pub stamp: Stamp,
     /// There are more rows.
     pub more: bool,
@@ -256,7 +267,8 @@ pub trait Store: Send + Sync + 'static {
     /// The members of a conversation, ordered by user id. Empty for an unknown one.
     fn members(&self, conv: &ConvId) -> impl Future<Output = Result<Vec<Member>>> + Send;
 
-    /// The index rows of some users in one conversation, in their order, as they were at one moment.
+    /// The index rows of some users in one conversation, in their order. With one writer as they were at one moment, with
+    /// many each as of a moment of its own.
     fn rows(&self, conv: &ConvId, users: &[UserId]) -> impl Future<Output = Result<Vec<Option<IndexRow>>>> + Send;
 
     /// The rows of `user` changed after `since`, rows of conversations that were left included.
@@ -277,4 +289,10 @@ pub trait Store: Send + Sync + 'static {
     /// Users whose display name begins with `prefix`, letter case aside (Unicode lower case), ordered by lower-case
     /// name, then id.
     fn search(&self, prefix: &str, limit: usize) -> impl Future<Output = Result<Vec<User>>> + Send;
+
+    /// Nothing will appear any more with a stamp at or below this; what did since it was asked may lie above it.
+    /// [`Stamp::MAX`]: stamps rise in the order in which changes appear.
+    fn settled(&self) -> Stamp {
+        Stamp::MAX
+    }
 }

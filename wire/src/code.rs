@@ -177,6 +177,8 @@ closes! {
     Replaced = 4503, "replaced by a newer connection of this device";
     /// Frames or pings far above what a session may send.
     Flood = 4504, "too many frames";
+    /// Whoever runs the service ended the user's sessions.
+    Disconnected = 4505, "ended by the service";
 }
 
 /// Whether a client should come back after a close, by its number alone.

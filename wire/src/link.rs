@@ -51,6 +51,28 @@ impl SessionKey {
         (self.0 & (Self::SLOTS_MAX as u64 - 1)) as u32
     }
 
+    /// The same slot and generation on another shard: a router that hosts sessions of several edges gives each edge
+    /// shards of its own.
+    ///
+    /// # Panics
+    /// If `shard` is not below its maximum.
+    #[must_use]
+    pub const fn with_shard(self, shard: u16) -> Self {
+        Self::new(shard, self.slot(), self.generation())
+    }
+
+    /// All three parts in one number, as [`Self::from_bits`] takes it.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The key of a number. Every number is a key: its parts fill the 64 bits.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// How often the slot was used before, modulo [`Self::GENERATIONS`].
     #[must_use]
     pub const fn generation(self) -> u32 {
@@ -290,6 +312,16 @@ mod tests {
             assert_eq!((key.shard(), key.slot(), key.generation()), (shard, slot, generation));
         }
         assert_eq!(SessionKey::new(1, 2, SessionKey::GENERATIONS).generation(), 0);
+    }
+
+    #[test]
+    fn session_keys_travel_as_numbers_and_move_between_shards() {
+        for bits in [0, 1, u64::MAX, 0x0123_4567_89ab_cdef] {
+            assert_eq!(SessionKey::from_bits(bits).to_bits(), bits);
+        }
+        let key = SessionKey::new(3, 70_000, 9);
+        assert_eq!(key.with_shard(1000), SessionKey::new(1000, 70_000, 9));
+        assert_eq!(key.with_shard(1000).with_shard(3), key);
     }
 
     #[test]

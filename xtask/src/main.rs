@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod dependencies;
 mod deploy;
+mod dev;
 mod features;
 mod fuzz;
 mod loom;
@@ -49,6 +50,8 @@ use steps::Steps;
         cargo xtask fuzz --for 1m   looks for inputs that break the decoders; needs a nightly compiler\n  \
         cargo xtask autobahn        every rule of WebSocket, checked by the Autobahn test suite
   \
+        cargo xtask dev cluster     a fleet on Redis and Cassandra, until Ctrl-C
+  \
         cargo xtask metrics         writes the table of docs/metrics.md anew"
 )]
 struct Cli {
@@ -84,6 +87,11 @@ enum Command {
         quick: bool,
         #[command(flatten)]
         flags: bench::Flags,
+    },
+    /// Servers on this machine, for trying things out
+    Dev {
+        #[command(subcommand)]
+        what: Dev,
     },
     /// Looks for inputs that break the targets of fuzz/
     Fuzz {
@@ -141,6 +149,22 @@ enum Command {
     Metrics,
 }
 
+#[derive(Subcommand)]
+enum Dev {
+    /// Redis, Cassandra and a fleet of nodes, until Ctrl-C; nothing is kept
+    #[command(after_help = "EXAMPLES\n  \
+        cargo xtask dev cluster\n  \
+        cargo xtask dev cluster --nodes 2 --ring 3       two nodes of roost, three of Cassandra")]
+    Cluster {
+        /// Nodes of roost
+        #[arg(long, default_value_t = 3)]
+        nodes: u16,
+        /// Nodes of Cassandra: some 400 MB each
+        #[arg(long, default_value_t = 1)]
+        ring: usize,
+    },
+}
+
 fn main() -> ExitCode {
     let mut steps = Steps::default();
     let result = match Cli::parse().command {
@@ -148,6 +172,7 @@ fn main() -> ExitCode {
         Command::Test { parts } => test::run(&mut steps, &parts),
         Command::Bench { parts, quick, flags } => bench::run(&mut steps, &parts, quick, &flags),
         Command::Fuzz { targets, span, keep } => fuzz::run(&mut steps, &fuzz::Plan { targets: &targets, span, keep }),
+        Command::Dev { what: Dev::Cluster { nodes, ring } } => dev::cluster(&mut steps, nodes, ring),
         Command::Loom { filter } => loom::run(&mut steps, &filter),
         Command::Autobahn { cases, quick, all: _, tls, keep } => {
             autobahn::run(&mut steps, &autobahn::Plan { quick, tls, cases: &cases, keep })

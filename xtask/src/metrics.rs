@@ -14,6 +14,7 @@ use crate::steps::root;
 const SOURCES: &[(&str, &str)] = &[
     ("edge", "edge/src/metrics/names.rs"),
     ("router", "router/src/metrics/names.rs"),
+    ("nodes through redis", "router/src/cluster/redis/metrics.rs"),
     ("store and process", "server/src/metrics.rs"),
 ];
 /// What may name a metric only if it exists.

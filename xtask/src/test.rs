@@ -36,6 +36,8 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
         if let Err(error) = tools::mosquitto(steps) {
             println!("\nleft out: clients against mosquitto. {error:#}");
         }
+        // The way between nodes.
+        tools::redis(steps)?;
         steps.tests("rust", &mut cargo(["test", "--workspace"]))?;
         // What has connections was tried with the driver that is chosen by itself, io_uring where the kernel allows it.
         let mut again = cargo(["test", "--package", "roost-edge", "--package", "roost-server", "--tests"]);

@@ -104,6 +104,15 @@ pub(crate) fn mosquitto(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     here().context("there is no mosquitto: apt-get install mosquitto")
 }
 
+/// Redis, installed if it is missing and apt-get may.
+pub(crate) fn redis(steps: &mut Steps) -> anyhow::Result<()> {
+    let here = || found("redis-server") && found("redis-cli");
+    if !here() && found("apt-get") {
+        apt(steps, "redis-server")?;
+    }
+    if here() { Ok(()) } else { bail!("there is no Redis: apt-get install redis-server") }
+}
+
 /// The packages of web/.
 pub(crate) fn node_packages(steps: &mut Steps) -> anyhow::Result<()> {
     if !found("node") || !found("npm") {

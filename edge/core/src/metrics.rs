@@ -135,6 +135,8 @@ counters! {
     closed_replaced,
     /// WebSockets closed with 4504.
     closed_flood,
+    /// Closed because whoever runs the service said so.
+    closed_disconnected,
     /// Bytes read.
     bytes_in,
     /// Bytes written.
@@ -227,6 +229,7 @@ impl ShardMetrics {
             CloseCode::Replaced => self.closed_replaced(1),
             CloseCode::MessageLate => self.closed_message_late(1),
             CloseCode::Flood => self.closed_flood(1),
+            CloseCode::Disconnected => self.closed_disconnected(1),
             _ => self.closed_internal(1),
         }
     }

@@ -276,6 +276,7 @@ pub(super) const SUMMED: &[Series<ShardSnapshot, u64>] = &[
     (CLOSES, reason("bad_frames"), |shard| shard.closed_bad_frames),
     (CLOSES, reason("replaced"), |shard| shard.closed_replaced),
     (CLOSES, reason("flood"), |shard| shard.closed_flood),
+    (CLOSES, reason("disconnected"), |shard| shard.closed_disconnected),
     (BYTES_IN, None, |shard| shard.bytes_in),
     (BYTES_OUT, None, |shard| shard.bytes_out),
     (FRAMES_IN, None, |shard| shard.frames_in),

@@ -109,7 +109,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Loads `conv`. Before a sender is refused the store is asked whether it joined on another node.
     async fn load_for(&self, conv: &Arc<Conversation>, pending: &[Pending], began: Instant) -> Result<(), pb::Error> {
         self.load(conv).await?;
-        if B::ALONE {
+        if self.is_alone() {
             return Ok(());
         }
         let stranger =
@@ -283,7 +283,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             let except = if send.publish { None } else { send.origin.session() };
             let sent = sent(conv.id.as_str(), seq, ts_ms, false);
             let entry = Entry { seq, ts_ms, from: send.from, cmid: send.cmid, body: send.body };
-            if !B::ALONE {
+            if !self.is_alone() {
                 posted.push(entry.clone());
             }
             tellings.push(Telling { entry, except, sent: Some((send.origin, sent)) });

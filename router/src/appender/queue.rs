@@ -106,9 +106,9 @@ pub(crate) enum Next {
 }
 
 impl Came {
-    /// Now, unless this node is alone.
-    pub(crate) fn now<B: Bus>() -> Option<Self> {
-        (!B::ALONE).then(|| Self { since: Instant::now(), head: None })
+    /// Now, unless this node is `alone`.
+    pub(crate) fn now(alone: bool) -> Option<Self> {
+        (!alone).then(|| Self { since: Instant::now(), head: None })
     }
 }
 

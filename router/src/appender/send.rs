@@ -16,8 +16,16 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let checked = conv_id(&conv).and_then(|conv| {
             let body = body.ok_or_else(|| ErrorCode::BadField.because("body is missing"))?;
             let origin = Origin::Session { session, rid };
-            let sending =
-                Sending { origin, from: user, cmid, body, attempt, seen, publish: false, came: Came::now::<B>() };
+            let sending = Sending {
+                origin,
+                from: user,
+                cmid,
+                body,
+                attempt,
+                seen,
+                publish: false,
+                came: Came::now(self.is_alone()),
+            };
             sending.check().map(|()| (conv, sending))
         });
         match checked {
@@ -67,7 +75,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         }
         let conv = channel_id(&channel)?;
         let body = body.ok_or_else(|| ErrorCode::BadField.because("body is missing"))?;
-        let came = Came::now::<B>();
+        let came = Came::now(self.is_alone());
         let sending = Sending { origin, from, cmid, body, attempt, seen, publish: true, came };
         sending.check()?;
         Ok((conv, sending))

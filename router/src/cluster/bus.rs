@@ -28,8 +28,11 @@ impl fmt::Display for NodeId {
 /// The way to the other nodes. Given to [`crate::Router::with_bus`]; what arrives is handed to
 /// [`crate::Router::hear`], and [`crate::Router::beat`] is called on a timer.
 pub trait Bus: Send + Sync + 'static {
-    /// There are no other nodes: nothing is posted or heard, and nothing is done for their sake.
-    const ALONE: bool = false;
+    /// Whether there are no other nodes: nothing is posted or heard then, and nothing is done for their sake. It never
+    /// changes.
+    fn is_alone(&self) -> bool {
+        false
+    }
 
     /// This node.
     fn node(&self) -> NodeId;
@@ -37,9 +40,9 @@ pub trait Bus: Send + Sync + 'static {
     /// The number of this node's life: it rises with every start of its process, and stays as it is while it lives.
     fn incarnation(&self) -> u64;
 
-    /// Sends `parcel` to every other node, or loses it. Never blocks, and never calls a router before it returns: it
-    /// is called under locks.
-    fn post(&self, parcel: Parcel);
+    /// Sends `parcel` to the node `to`, or to every other node if that is `None`; or loses it. Never blocks, and never
+    /// calls a router before it returns: it is called under locks.
+    fn post(&self, to: Option<NodeId>, parcel: Parcel);
 }
 
 /// No other nodes.
@@ -47,7 +50,9 @@ pub trait Bus: Send + Sync + 'static {
 pub struct Alone;
 
 impl Bus for Alone {
-    const ALONE: bool = true;
+    fn is_alone(&self) -> bool {
+        true
+    }
 
     fn node(&self) -> NodeId {
         NodeId(0)
@@ -57,17 +62,20 @@ impl Bus for Alone {
         0
     }
 
-    fn post(&self, _parcel: Parcel) {}
+    fn post(&self, _to: Option<NodeId>, _parcel: Parcel) {}
 }
 
-/// What a node tells all others. Cloning shares what is large.
+/// What a node tells others. Cloning shares what is large.
 #[derive(Clone, Debug)]
 pub struct Parcel {
     /// Who tells it.
     pub from: NodeId,
     /// In which of its lives. Parcels of an earlier life than the last one heard count for nothing.
     pub incarnation: u64,
-    /// 1, 2, 3… in each life. A [`Notice::Heartbeat`] takes no number: it repeats the last one given, 0 if none was.
+    /// It is for one node, and has a number among those for that node in this life; else among those for all.
+    pub direct: bool,
+    /// 1, 2, 3… in each life. A [`Notice::Heartbeat`] takes no number: it repeats the last one given to all, 0 if none
+    /// was.
     pub number: u64,
     /// What.
     pub notice: Notice,
@@ -133,7 +141,17 @@ pub enum Notice {
         user: UserId,
     },
     /// Nothing but: I live, and the last number I gave is this parcel's.
-    Heartbeat,
+    Heartbeat {
+        /// The last number given to parcels for one node, of each node that got any.
+        direct: Arc<[(NodeId, u64)]>,
+    },
+    /// The sender did not know who is at the receiver, or not all of them: what it told may be missing there.
+    Blind,
+    /// Every session of the user is to end, wherever it is.
+    Disconnect {
+        /// Whose.
+        user: UserId,
+    },
     /// The node stops in good order: its users are gone, and nothing follows.
     Leaving,
     /// The sender does not know who is at `of`, which answers with [`Notice::Users`].

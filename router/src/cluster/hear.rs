@@ -28,13 +28,17 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     ///
     /// A parcel that is missing `gap_after` after a later one came is lost: a doubt.
     pub fn hear(self: &Arc<Self>, parcel: Parcel) {
-        let Parcel { from, incarnation, number, notice } = parcel;
-        if B::ALONE || from == self.cluster.node {
+        let Parcel { from, incarnation, direct, number, notice } = parcel;
+        if self.is_alone() || from == self.cluster.node {
             return;
         }
         self.metrics.parcels_heard.add(1);
         let kind = match &notice {
-            Notice::Heartbeat => Kind::Heartbeat,
+            Notice::Heartbeat { direct } => {
+                let mine = direct.iter().find(|(node, _)| *node == self.cluster.node);
+                Kind::Heartbeat { direct: mine.map_or(0, |(_, number)| *number) }
+            }
+            _ if direct => Kind::Direct,
             notice => Kind::Counted(news(notice)),
         };
         let mut outcome = Outcome::default();
@@ -54,10 +58,12 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// Tells the other nodes that this one lives, and looks for what is overdue. To be called on a timer, several times
     /// in the shorter of `gap_after` and `silent_after`.
     pub fn beat(self: &Arc<Self>) {
-        if B::ALONE {
+        if self.is_alone() {
             return;
         }
-        self.post_as(self.cluster.posted.load(Relaxed), Notice::Heartbeat);
+        let direct = self.cluster.directs();
+        self.post_as(self.cluster.posted.load(Relaxed), Notice::Heartbeat { direct });
+        self.cluster.recent.beat(Instant::now());
         let mut outcome = Outcome::default();
         let (nodes, users) = {
             let mut peers = self.cluster.peers.lock();
@@ -90,13 +96,15 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             Notice::Ask { of } if of == self.cluster.node => self.cluster.asked.store(true, Relaxed),
             // Done in their turn.
             Notice::Ask { .. } | Notice::Came { .. } | Notice::Gone { .. } | Notice::Users { .. } => {}
-            Notice::Heartbeat | Notice::Leaving => {}
+            Notice::Blind => self.doubt(1),
+            Notice::Disconnect { user } => self.disconnect_here(&user),
+            Notice::Heartbeat { .. } | Notice::Leaving => {}
         }
     }
 
     /// Does what follows from hearing or not hearing.
     fn follow(self: &Arc<Self>, outcome: Outcome) {
-        let Outcome { mut doubts, met, gaps, silences, changed, users_dropped, ask } = outcome;
+        let Outcome { mut doubts, met, gaps, silences, changed, users_dropped, ask, entered, blind } = outcome;
         // While nobody is here nobody has missed anything.
         if self.metrics.sessions.get() > 0 {
             doubts += met;
@@ -107,6 +115,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         for of in ask {
             self.post(|| Notice::Ask { of });
         }
+        blind.into_iter().for_each(|node| self.post_to(node, Notice::Blind));
+        self.catch_up_users(entered);
         if changed.len() <= CHANGED_AT_ONCE_MAX {
             changed.iter().for_each(|user| self.presence_changed(user));
         } else {
@@ -143,7 +153,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             (telling.due, telling.told) = (false, Some(now));
         }
         let mut out = Outbox::default();
-        (0..self.down.shards()).for_each(|shard| out.push(shard, Down::Doubt));
+        self.down.for_each_shard(|shard| out.push(shard, Down::Doubt));
         out.flush(&*self.down);
     }
 
@@ -217,14 +227,14 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
 
     /// Whether the user has a session, here or, as far as is known, on another node.
     pub(crate) fn is_online(&self, user: &UserId) -> bool {
-        self.local.is_online(user) || (!B::ALONE && self.cluster.peers.lock().find(user).is_some())
+        self.local.is_online(user) || (!self.is_alone() && self.cluster.peers.lock().find(user).is_some())
     }
 
     /// The name in the token of one of the user's sessions, wherever it is. `None`: the user is not online, or its
     /// token has no name.
     pub(crate) fn token_name(&self, user: &UserId) -> Option<String> {
         let local = self.local.name(user).map(String::from);
-        if B::ALONE || local.is_some() {
+        if self.is_alone() || local.is_some() {
             return local;
         }
         let name: Name = self.cluster.peers.lock().find(user).cloned().flatten();

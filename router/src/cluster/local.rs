@@ -9,6 +9,7 @@
 mod models;
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
@@ -134,6 +135,40 @@ impl Local {
             came();
         }
         Registered { replaced: None, first }
+    }
+
+    /// Registers and accepts at once a session that was accepted elsewhere. `joins` is called under the lock. Gives
+    /// whether it is the user's first one; `None`, and nothing is done, if another session of the device is here.
+    pub(crate) fn adopt(
+        &self,
+        user: &UserId,
+        device: &str,
+        session: SessionKey,
+        name: Option<&str>,
+        came: impl FnOnce(),
+        joins: impl FnOnce(),
+    ) -> Option<bool> {
+        let device = self.hasher.hash_one(device) & !Route::FLAGS;
+        let hash = self.hasher.hash_one(user);
+        let mut part = self.parts.of(user).lock();
+        if part.find(user, hash, |other| other.device & !Route::FLAGS == device).is_some() {
+            return None;
+        }
+        let first = part.of(user, hash).next().is_none();
+        part.insert(hash, Route { user: user.clone(), session, device, name: name.map(Box::from) }, &self.hasher);
+        if first {
+            came();
+        }
+        joins();
+        Some(first)
+    }
+
+    /// The sessions of some shards in one part of the table, with their users.
+    pub(crate) fn of_shards(&self, part: usize, shards: &Range<u16>) -> Vec<(SessionKey, UserId)> {
+        let Some(part) = self.parts.parts().nth(part) else { return Vec::new() };
+        let part = part.lock();
+        let of = part.routes.iter().filter(|route| shards.contains(&route.session.shard()));
+        of.map(|route| (route.session, route.user.clone())).collect()
     }
 
     /// Lets pushes through to a registered session. `welcome` is called under the lock and told whether something

@@ -4,6 +4,11 @@
 //! Parcels may come in any order and several times. Most are acted upon as they come; news of who is where wait for
 //! their turn, so that the last one counts. A hole in the numbers that stays open too long is given up: what waited
 //! behind it is done, and the caller is to doubt.
+//!
+//! Who is at a node also says what has to be posted to it. While that is not known for certain everything is; and the
+//! node is told afterwards that something may have been missing before it was noticed.
+
+mod lane;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +16,11 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use roost_wire::UserId;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::bus::{Known, NodeId};
+use lane::Lane;
 
 /// Nodes that are remembered; above it the one that was silent longest is forgotten.
 const NODES_MAX: usize = 1024;
@@ -49,8 +56,13 @@ pub(crate) enum News {
 
 /// What a parcel is, as far as its number goes.
 pub(crate) enum Kind {
-    Heartbeat,
-    /// Has a number of its own.
+    Heartbeat {
+        /// The last number of parcels for this node alone.
+        direct: u64,
+    },
+    /// Has a number of its own among those for this node alone.
+    Direct,
+    /// Has a number of its own among those for all.
     Counted(Option<News>),
 }
 
@@ -82,6 +94,19 @@ pub(crate) struct Outcome {
     pub(crate) users_dropped: usize,
     /// Nodes to be asked who is there.
     pub(crate) ask: Vec<NodeId>,
+    /// Who was not known to be where it is.
+    pub(crate) entered: Vec<(NodeId, UserId)>,
+    /// Nodes of which it was not known, without being noticed, who is there.
+    pub(crate) blind: Vec<NodeId>,
+}
+
+/// To which nodes something is to be posted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Targets {
+    /// To every one that is heard.
+    All,
+    /// To these.
+    Nodes(SmallVec<[NodeId; 4]>),
 }
 
 /// All other nodes.
@@ -92,20 +117,18 @@ pub(crate) struct Peers {
 
 struct Peer {
     incarnation: u64,
-    /// The lowest number that did not come.
-    next: u64,
-    /// The highest number that is known to have been given.
-    highest: u64,
-    /// What came above `next`.
-    ahead: BTreeMap<u64, Option<News>>,
-    /// Since when `next` is known to be missing, or is waited for.
-    missing_since: Option<Instant>,
+    /// Parcels for all.
+    shared: Lane<Option<News>>,
+    /// Parcels for this node alone; all are acted upon as they come.
+    direct: Lane<()>,
     heard: Instant,
     silent: bool,
     left: bool,
     users: Users,
     /// Who is there is not known for certain.
     unsure: bool,
+    /// Somebody there is not remembered, for want of room.
+    partial: bool,
     asked: Option<Instant>,
 }
 
@@ -160,35 +183,46 @@ impl Peers {
             *peer = Peer::new(incarnation, now);
         }
         peer.heard = now;
-        peer.silent = false;
-        let before = peer.next;
-        let verdict = match kind {
-            Kind::Heartbeat => {
-                peer.highest = peer.highest.max(number);
-                Verdict::New
-            }
-            Kind::Counted(_) if number < peer.next || peer.ahead.contains_key(&number) => Verdict::Duplicate,
-            Kind::Counted(news) => {
-                peer.highest = peer.highest.max(number);
-                peer.ahead.insert(number, news);
-                peer.advance(&mut room, out);
-                Verdict::New
-            }
-        };
-        peer.look_for_gaps(before, now, out);
-        if peer.is_overdue(now, limits) {
-            peer.give_up(&mut room, out);
+        if std::mem::take(&mut peer.silent) {
+            out.blind.push(from);
         }
-        verdict
+        let before = (peer.shared.next(), peer.direct.next());
+        let new = match kind {
+            Kind::Heartbeat { direct } => {
+                peer.shared.given(number);
+                peer.direct.given(direct);
+                true
+            }
+            Kind::Direct => peer.direct.enter(number, ()),
+            Kind::Counted(news) => peer.shared.enter(number, news),
+        };
+        peer.advance(from, &mut room, out);
+        out.gaps += usize::from(peer.shared.look_for_gap(before.0, now));
+        out.gaps += usize::from(peer.direct.look_for_gap(before.1, now));
+        peer.give_up_overdue(from, now, limits, &mut room, out);
+        if new { Verdict::New } else { Verdict::Duplicate }
+    }
+
+    /// Where any of `users` is or may be.
+    pub(crate) fn targets<'a>(&self, users: &(impl Iterator<Item = &'a UserId> + Clone)) -> Targets {
+        let here = self.peers.iter().filter(|(_, peer)| !peer.left);
+        let (mut nodes, mut all) = (SmallVec::new(), true);
+        for (node, peer) in here {
+            if peer.is_uncertain() || users.clone().any(|user| peer.users.get(user).is_some()) {
+                nodes.push(*node);
+            } else {
+                all = false;
+            }
+        }
+        // Of one, too: what is told to all has one number, which everybody waits for anyway.
+        if all && !nodes.is_empty() { Targets::All } else { Targets::Nodes(nodes) }
     }
 
     /// Looks for what is overdue.
     pub(crate) fn beat(&mut self, now: Instant, limits: &Limits, out: &mut Outcome) {
         let mut room = limits.users_max.saturating_sub(self.users());
         for (node, peer) in &mut self.peers {
-            if peer.is_overdue(now, limits) {
-                peer.give_up(&mut room, out);
-            }
+            peer.give_up_overdue(*node, now, limits, &mut room, out);
             if !peer.silent && !peer.left && now.duration_since(peer.heard) >= limits.silent_after {
                 out.silences += 1;
                 out.doubts += 1;
@@ -212,7 +246,8 @@ impl Peers {
     /// How much of what the other nodes told is known: of those that have not left.
     pub(crate) fn known(&self) -> Arc<[Known]> {
         let here = self.peers.iter().filter(|(_, peer)| !peer.left);
-        here.map(|(node, peer)| Known { node: *node, incarnation: peer.incarnation, number: peer.highest }).collect()
+        here.map(|(node, peer)| Known { node: *node, incarnation: peer.incarnation, number: peer.shared.highest() })
+            .collect()
     }
 
     /// Users at other nodes.
@@ -242,62 +277,54 @@ impl Peer {
     fn new(incarnation: u64, now: Instant) -> Self {
         Self {
             incarnation,
-            next: 1,
-            highest: 0,
-            ahead: BTreeMap::new(),
-            missing_since: None,
+            shared: Lane::default(),
+            direct: Lane::default(),
             heard: now,
             silent: false,
             left: false,
             users: Users::default(),
             unsure: false,
+            partial: false,
             asked: None,
         }
     }
 
+    /// Whether somebody may be there who is not known to be.
+    const fn is_uncertain(&self) -> bool {
+        self.unsure || self.partial || self.shared.has_gap()
+    }
+
     /// Goes over what came without a hole.
-    fn advance(&mut self, room: &mut usize, out: &mut Outcome) {
-        while let Some(first) = self.ahead.first_entry()
-            && *first.key() == self.next
-        {
-            let news = first.remove();
-            self.next += 1;
-            self.apply(news, room, out);
+    fn advance(&mut self, node: NodeId, room: &mut usize, out: &mut Outcome) {
+        while self.direct.pop().is_some() {}
+        while let Some(news) = self.shared.pop() {
+            self.apply(node, news, room, out);
         }
     }
 
-    /// Notes since when the lowest missing number is waited for. `before` is what it was before this parcel.
-    fn look_for_gaps(&mut self, before: u64, now: Instant, out: &mut Outcome) {
-        if self.next > self.highest {
-            self.missing_since = None;
-        } else if self.missing_since.is_none() || self.next != before {
-            out.gaps += usize::from(self.missing_since.is_none());
-            self.missing_since = Some(now);
+    /// What is missing for too long is lost.
+    fn give_up_overdue(&mut self, node: NodeId, now: Instant, limits: &Limits, room: &mut usize, out: &mut Outcome) {
+        let Limits { parcels_ahead_max, gap_after, .. } = *limits;
+        if self.direct.is_overdue(now, parcels_ahead_max, gap_after) {
+            self.direct.give_up().for_each(drop);
+            out.doubts += 1;
+        }
+        if self.shared.is_overdue(now, parcels_ahead_max, gap_after) {
+            for news in self.shared.give_up() {
+                self.apply(node, news, room, out);
+            }
+            self.unsure = true;
+            out.doubts += 1;
+            out.blind.push(node);
         }
     }
 
-    fn is_overdue(&self, now: Instant, limits: &Limits) -> bool {
-        self.ahead.len() > limits.parcels_ahead_max
-            || self.missing_since.is_some_and(|since| now.duration_since(since) >= limits.gap_after)
-    }
-
-    /// What is missing is lost.
-    fn give_up(&mut self, room: &mut usize, out: &mut Outcome) {
-        for (_, news) in std::mem::take(&mut self.ahead) {
-            self.apply(news, room, out);
-        }
-        self.next = self.highest + 1;
-        self.missing_since = None;
-        self.unsure = true;
-        out.doubts += 1;
-    }
-
-    fn apply(&mut self, news: Option<News>, room: &mut usize, out: &mut Outcome) {
+    fn apply(&mut self, node: NodeId, news: Option<News>, room: &mut usize, out: &mut Outcome) {
         let users = &mut self.users;
         match news {
             None => {}
             Some(News::Came { user, name }) => {
-                self.enter(&user, name, room, out);
+                self.enter(node, &user, name, room, out);
                 out.changed.push(user);
             }
             Some(News::Gone { user }) => {
@@ -310,12 +337,17 @@ impl Peer {
                     let now = std::mem::take(&mut users.now);
                     users.before.extend(now);
                     users.part = Some(0);
+                    self.partial = false;
                 }
+                let users = &mut self.users;
                 let in_turn = users.part == Some(part);
                 users.part = in_turn.then_some(part + 1);
                 for (user, name) in told.iter() {
-                    *room += usize::from(self.users.before.remove(user).is_some());
-                    self.enter(user, name.clone(), room, out);
+                    // Known already: it takes no further room.
+                    if let Some(name) = self.users.before.remove(user) {
+                        self.users.now.insert(user.clone(), name);
+                    }
+                    self.enter(node, user, name.clone(), room, out);
                     out.changed.push(user.clone());
                 }
                 if in_turn && last {
@@ -331,13 +363,17 @@ impl Peer {
         }
     }
 
-    fn enter(&mut self, user: &UserId, name: Name, room: &mut usize, out: &mut Outcome) {
+    fn enter(&mut self, node: NodeId, user: &UserId, name: Name, room: &mut usize, out: &mut Outcome) {
         let known = self.users.get(user).is_some();
         if !known && *room == 0 {
             out.users_dropped += 1;
+            self.partial = true;
             return;
         }
-        *room -= usize::from(!known && *room > 0);
+        if !known {
+            *room -= 1;
+            out.entered.push((node, user.clone()));
+        }
         self.users.now.insert(user.clone(), name);
     }
 }

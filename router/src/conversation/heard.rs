@@ -8,12 +8,11 @@
 use std::sync::Arc;
 
 use roost_storage::{Entry, Member, Store};
-use roost_wire::link::{Envelope, Lane};
-use roost_wire::{FrameBody, Seq, pb};
+use roost_wire::{Seq, pb};
 
 use super::Conversation;
 use super::roster::Roster;
-use crate::fanout::{Reach, Telling, by_shard};
+use crate::fanout::{Reach, Telling, by_shard, to_sync};
 use crate::outbox::Outbox;
 use crate::{Bus, Downstream, Env, Router};
 
@@ -100,10 +99,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
 
     /// Tells the readers of a loaded conversation here to sync.
     pub(crate) fn tell_to_sync(&self, conv: &Conversation) {
-        let changed = pb::Changed { rows: Vec::new(), sync: String::new(), more: true };
-        let envelope = Envelope::new(Lane::Durable, FrameBody::Changed(changed));
         let mut out = Outbox::default();
-        self.push_reach(conv, &envelope, &mut out);
+        self.push_reach(conv, &to_sync(), &mut out);
         out.flush(&*self.down);
     }
 }

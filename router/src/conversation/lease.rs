@@ -38,13 +38,13 @@ impl Loaded {
 impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// What is read from now on is as of now. On a node alone nobody asks, and no clock is read.
     pub(crate) fn check_begins(&self) -> Checked {
-        let at = if B::ALONE { self.cluster.began } else { Instant::now() };
+        let at = if self.is_alone() { self.cluster.began } else { Instant::now() };
         Checked { at, doubts: self.cluster.doubts() }
     }
 
     /// Whether `loaded` may be relied on as it is, for reading and the like.
     pub(crate) fn may_rely_on(&self, loaded: &Loaded) -> bool {
-        if B::ALONE || loaded.is_channel() || loaded.is_fixed() {
+        if self.is_alone() || loaded.is_channel() || loaded.is_fixed() {
             return true;
         }
         let checked = loaded.checked;
@@ -60,7 +60,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// As [`Self::load`], and sees that what is known may be relied on.
     pub(crate) async fn load_leased(&self, conv: &Arc<Conversation>) -> Result<(), pb::Error> {
         self.load(conv).await?;
-        if B::ALONE || conv.peek(|loaded| self.may_rely_on(loaded)).unwrap_or(true) {
+        if self.is_alone() || conv.peek(|loaded| self.may_rely_on(loaded)).unwrap_or(true) {
             return Ok(());
         }
         self.compare(conv).await
@@ -70,7 +70,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     /// refused. Costs nothing on a node alone.
     pub(crate) async fn load_since(&self, conv: &Arc<Conversation>, since: Instant) -> Result<(), pb::Error> {
         self.load(conv).await?;
-        if B::ALONE || conv.peek(|loaded| loaded.checked.at > since).unwrap_or(true) {
+        if self.is_alone() || conv.peek(|loaded| loaded.checked.at > since).unwrap_or(true) {
             return Ok(());
         }
         self.compare(conv).await

@@ -32,7 +32,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             let mut state = conv.state.lock();
             let head = loaded.meta.head;
             // Other nodes may be about to tell of the last entries: nobody knows then where telling begins.
-            if B::ALONE || head == 0 {
+            if self.is_alone() || head == 0 {
                 state.told.get_or_insert(head);
             }
             state.loaded = Some(Box::new(loaded));
@@ -80,7 +80,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let ids = std::slice::from_ref(id);
         let metas = self.store.metas(ids);
         let tail = || self.store.range(id, Range::Before(Seq::MAX), self.config.recent_entries_max);
-        if B::ALONE {
+        if self.is_alone() {
             // Only this conversation's task writes to it, and it waits.
             let (metas, members, tail) =
                 tokio::try_join!(self.read(metas), self.read(self.store.members(id)), self.read(tail()))?;

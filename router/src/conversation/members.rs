@@ -149,7 +149,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             match proposed {
                 Tried::Stored => {
                     self.take_effect(conv, asker, &done);
-                    let posted = if B::ALONE { Vec::new() } else { done.entries.clone() };
+                    let posted = if self.is_alone() { Vec::new() } else { done.entries.clone() };
                     self.announce(conv, done, except, true);
                     self.post_entries(conv, &posted);
                     return Ok(());

@@ -95,7 +95,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     ) {
         let users: SmallVec<[&UserId; 8]> = users.collect();
         let sessions = self.sessions_of(users.iter().copied());
-        if users.is_empty() || (B::ALONE && sessions.is_empty()) {
+        if users.is_empty() || (self.is_alone() && sessions.is_empty()) {
             return;
         }
         let changed = pb::Changed { rows: vec![row], sync: String::new(), more: false };

@@ -25,6 +25,7 @@ metrics! {
     connects_refused: Counter = "roost_router_connects_refused_total", "CONNECTs that were refused.";
     connects_fresh: Counter = "roost_router_connects_fresh_total", "CONNECTs whose client had missed nothing.";
     replaced: Counter = "roost_router_sessions_replaced_total", "Sessions closed for a newer one of the same device.";
+    adopted: Counter = "roost_router_sessions_adopted_total", "Live sessions that an edge brought from another router.";
     guests: Counter = "roost_router_guests_total", "Guests that were made.";
     commands: Counter = "roost_router_commands_total", "Commands taken, of every kind.";
     errors: Counter = "roost_router_errors_total", "Commands answered with an error.";

@@ -61,11 +61,12 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
             (part.changes, part.users.get(user).cloned())
         };
         let (mut groups, mut since): (BTreeSet<ConvId>, Stamp) = match &known {
-            Some(known) if B::ALONE => return Ok(Arc::clone(&known.groups)),
+            Some(known) if self.is_alone() => return Ok(Arc::clone(&known.groups)),
             Some(known) => (known.groups.iter().cloned().collect(), known.stamp),
             None => (BTreeSet::new(), 0),
         };
         let began = since;
+        let settled = self.store.settled();
         loop {
             let page = self.read(self.store.index(user, since, SCAN_ROWS)).await?;
             for row in page.rows.into_iter().filter(|row| ids::is_group(&row.conv)) {
@@ -80,6 +81,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
                 break;
             }
         }
+        since = since.min(settled);
         if let Some(known) = known
             && since == began
         {

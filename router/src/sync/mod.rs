@@ -57,10 +57,12 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         let limit = if sync.limit == 0 { ROWS_DEFAULT } else { sync.limit.min(ROWS_MAX) };
         let since = SyncToken::parse(&sync.since, tag);
         let from_start = since.is_none();
+        // Before the first read: what is still to appear with a lower stamp is then told by the next SYNC.
+        let settled = self.store.settled();
         let mut next = match since {
-            Some(since) => since,
+            Some(since) => SyncToken { settled: since.settled.min(settled), ..since },
             // All rows are to come, each with its head as it will be then.
-            None => SyncToken { rows: 0, heads: self.heads(user, 0).await?.1 },
+            None => SyncToken { rows: 0, heads: self.heads(user, 0).await?.1, settled },
         };
         let mut rows = Rows { rows: Vec::new(), bytes: 0, limit: limit as usize };
         let page = self.read(self.store.index(user, next.rows, limit as usize)).await?;
@@ -74,6 +76,7 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
         if !more {
             more = self.push_groups(user, &mut next, &mut rows, &told).await?;
         }
+        let next = if more { next } else { next.ended() };
         Ok(FrameBody::Changed(pb::Changed { rows: rows.rows, sync: next.text(tag), more }))
     }
 

@@ -241,6 +241,13 @@ impl<S: Store, B: Bus> House<S, B> {
         self.connect_with(connect).await
     }
 
+    /// A session that is live at the edge, and that no router has.
+    pub(crate) fn adrift(&self, id: &str) -> Client {
+        let key = self.next_key();
+        self.edge.recorded.lock().live.insert(key);
+        Client { key, user: user(id), welcome: pb::Welcome::default() }
+    }
+
     pub(crate) fn leave(&self, client: &Client) {
         self.edge.recorded.lock().live.remove(&client.key);
         self.router.submit(&mut vec![Up::Gone { session: client.key, user: client.user.clone() }]);

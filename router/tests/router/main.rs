@@ -1,5 +1,6 @@
 //! The router against stores in memory, on disk and failing, with an edge that records.
 
+mod adopt;
 mod channels;
 mod connect;
 mod faults;

@@ -28,6 +28,11 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Keys> {
     Ok(Keys::new(&secret))
 }
 
+/// Reads the key from `file` if one is named, else that of the data directory.
+pub(crate) fn find(file: Option<&Path>, data: &Path) -> anyhow::Result<Keys> {
+    file.map_or_else(|| read(&path(data)), read)
+}
+
 /// Makes a token that is valid for `ttl` from now.
 pub(crate) fn mint(keys: &Keys, user: UserId, name: &str, scope: Scope, ttl: Duration) -> anyhow::Result<String> {
     ensure!(ttl >= Duration::from_secs(1), "--ttl must be at least a second");

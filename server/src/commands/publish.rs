@@ -43,6 +43,9 @@ pub(crate) struct PublishArgs {
     /// The server's data directory
     #[arg(long, value_name = "DIR", default_value = "roost-data", env = "ROOST_DATA")]
     data: PathBuf,
+    /// The file with its token key, instead: as `roost store key` writes it, for nodes that share a store
+    #[arg(long, value_name = "FILE", env = "ROOST_TOKEN_KEY")]
+    token_key: Option<PathBuf>,
 }
 
 /// How long the server may take.
@@ -51,9 +54,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(args: PublishArgs) -> anyhow::Result<()> {
     let token = match args.token {
         Some(token) => token,
-        None => {
-            key::mint(&key::read(&key::path(&args.data))?, key::service(), "", Scope::Service, Duration::from_secs(60))?
-        }
+        None => key::mint(
+            &key::find(args.token_key.as_deref(), &args.data)?,
+            key::service(),
+            "",
+            Scope::Service,
+            Duration::from_secs(60),
+        )?,
     };
     let body = json!({"channel": args.channel, "body": {"text": args.text}}).to_string();
     let (status, answer) = tokio::time::timeout(ANSWER_WITHIN, post(&args.server, args.ca, &token, body))

@@ -1,10 +1,12 @@
-//! `roost store`: looks through a data directory while no server has it, and repairs it.
+//! `roost store`: looks through a data directory while no server has it, and repairs it; makes keyspaces.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::migrate;
+use crate::config::StoreAt;
 use clap::{Args, Subcommand};
 use roost_storage::embedded::{RepairError, Repaired, Report, check, repair};
 
@@ -45,6 +47,32 @@ enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make a keyspace in Cassandra or ScyllaDB, or bring it to what this version needs
+    #[command(
+        after_help = "Safe to run again, and while nodes start or serve. A keyspace of a newer version is refused.\n\n\
+        EXAMPLES\n  \
+        roost store migrate cql://db1,db2,db3/roost --replication 3\n  \
+        roost store migrate 'cql://db1/roost?datacenter=eu' --replication 3 --datacenter eu"
+    )]
+    Migrate {
+        /// The keyspace, as in --store
+        store: StoreAt,
+        /// On how many servers everything is kept, if the keyspace is made now
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        replication: u8,
+        /// In which data center [default: every one]
+        #[arg(long, value_name = "NAME")]
+        datacenter: Option<String>,
+    },
+    /// Write the key that signs tokens, of a store that nodes share, to a file: for tools that mint tokens
+    #[command(after_help = "EXAMPLE\n  roost store key cql://db1/roost --out token-key")]
+    Key {
+        /// The keyspace, as in --store
+        store: StoreAt,
+        /// The file; it must not exist. Whoever can read it can be anybody
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Make a damaged data directory sound again, keeping all that can be read
     #[command(
         after_help = "A sound store is left as it is. Otherwise the directory is copied to DIR.before-repair-SECONDS first; then of \
@@ -80,6 +108,10 @@ enum StoreCommand {
 pub(crate) fn run(args: StoreArgs) -> ExitCode {
     let code = match args.command {
         StoreCommand::Check { dir, json } => run_check(&dir, json),
+        StoreCommand::Migrate { store, replication, datacenter } => {
+            return told(&migrate::migrate(&store, replication, datacenter));
+        }
+        StoreCommand::Key { store, out } => return told(&migrate::write_key(&store, &out)),
         StoreCommand::Repair { dir, yes, no_backup, json } => run_repair(&dir, yes, !no_backup, json),
     };
     match code {
@@ -89,6 +121,12 @@ pub(crate) fn run(args: StoreArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn told(done: &anyhow::Result<()>) -> ExitCode {
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    eprintln!("roost: {error:#}");
+    ExitCode::FAILURE
 }
 
 fn run_check(dir: &Path, json: bool) -> io::Result<u8> {

@@ -30,10 +30,13 @@ pub(crate) struct TokenArgs {
     /// The server's data directory
     #[arg(long, value_name = "DIR", default_value = "roost-data", env = "ROOST_DATA")]
     data: PathBuf,
+    /// The file with its token key, instead: as `roost store key` writes it, for nodes that share a store
+    #[arg(long, value_name = "FILE", env = "ROOST_TOKEN_KEY")]
+    token_key: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &TokenArgs) -> anyhow::Result<()> {
-    let keys = key::read(&key::path(&args.data))?;
+    let keys = key::find(args.token_key.as_deref(), &args.data)?;
     let (subject, scope) = match &args.user {
         Some(user) => (user.clone(), Scope::User),
         None => (key::service(), Scope::Service),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use roost_edge_core::config::OriginPolicy;
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ConfigError, QuicListen};
+use super::{Config, ConfigError, QuicListen, Role, RoutersAt, StoreAt};
 
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let refuse = |key, reason: String| Err(ConfigError::Value { key, reason });
@@ -15,6 +15,11 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.listen == config.admin && config.listen.port() != 0 {
         return refuse("admin", format!("{} is the address of `listen` already; give it another port", config.admin));
+    }
+    check_role(config)?;
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if config.fleet.is_empty() || config.fleet.len() > 64 || !config.fleet.bytes().all(named) {
+        return refuse("fleet", "a name of 1 to 64 of A-Z a-z 0-9 - _ is needed".into());
     }
     match (&config.tls_cert, &config.tls_key) {
         (Some(_), None) => return refuse("tls_key", "the private key of `tls_cert` is needed as well".into()),
@@ -75,6 +80,42 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// What a role needs, and what it has no use for.
+fn check_role(config: &Config) -> Result<(), ConfigError> {
+    let refuse = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.to_owned() });
+    if config.role == Role::Edge {
+        if config.store != StoreAt::Embedded {
+            return refuse("store", "an edge has none: its routers do");
+        }
+        if config.grpc.is_some() {
+            return refuse("grpc", "an edge calls routers, nobody calls it; leave it out, or set `role` to all");
+        }
+        if config.redis.is_none() && !matches!(config.routers, Some(RoutersAt::Named(_))) {
+            return refuse("routers", "an edge needs to know where they are: host:port, dns:NAME:PORT, or set `redis`");
+        }
+    } else {
+        if config.redis.is_some() && config.store == StoreAt::Embedded {
+            let reason =
+                "other nodes cannot read a store in a directory of this one; set `store` to a CQL keyspace as well";
+            return refuse("redis", reason);
+        }
+        if config.routers.is_some() {
+            return refuse("routers", "only an edge has routers elsewhere: set `role` to edge, or leave it out");
+        }
+    }
+    if config.role == Role::Router && config.grpc.is_none() {
+        return refuse("grpc", "a router is reached by gRPC: give it an address, as 0.0.0.0:7000");
+    }
+    let of_tls = [&config.grpc_cert, &config.grpc_key, &config.grpc_ca].map(Option::is_some);
+    match of_tls.iter().position(|given| !given) {
+        Some(missing) if of_tls.contains(&true) => refuse(
+            ["grpc_cert", "grpc_key", "grpc_ca"][missing],
+            "TLS between nodes needs a certificate, its key, and who signs them",
+        ),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +140,15 @@ mod tests {
             ("frame_bytes_max = 10", "frame_bytes_max"),
             ("heartbeat = '1ms'", "heartbeat"),
             ("drain_window = '20s'\ndrain_deadline = '10s'", "drain_deadline"),
+            ("redis = 'redis://127.0.0.1:6379'", "redis"),
+            ("fleet = 'a/b'", "fleet"),
+            ("role = 'router'", "grpc"),
+            ("role = 'edge'", "routers"),
+            ("role = 'edge'\nrouters = 'redis'", "routers"),
+            ("role = 'edge'\nrouters = 'r1:7000'\ngrpc = '127.0.0.1:7000'", "grpc"),
+            ("role = 'edge'\nrouters = 'r1:7000'\nstore = 'cql://db1/chat'", "store"),
+            ("routers = 'r1:7000'", "routers"),
+            ("grpc_cert = 'a.pem'\ngrpc_key = 'b.pem'", "grpc_ca"),
             ("sends_burst = 0", "sends_burst"),
             ("origins = 'chat.example.org'", "origins"),
             ("origins = 'https://*.example.org'", "origins"),

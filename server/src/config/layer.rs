@@ -11,7 +11,7 @@ use roost_edge_core::config::OriginPolicy;
 use roost_router::PublishPolicy;
 use serde::Deserialize;
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, RedisAt, Role, RoutersAt, StoreAt};
 use crate::admission::Reserve;
 
 /// A length of time as people write it: `30s`, `1500ms`, `2h`.
@@ -157,6 +157,43 @@ layer! {
     /// Directory of the embedded store and the token key [default: ./roost-data]
     #[arg(value_name = "DIR")]
     data: PathBuf => "ROOST_DATA";
+    /// Where messages are kept: embedded, in --data; or cql://HOST[,HOST…]/KEYSPACE, in Cassandra or ScyllaDB, shared by all
+    /// nodes (make it with `roost store migrate`) [default: embedded]
+    #[arg(value_name = "URL", hide_env_values = true)]
+    store: StoreAt => "ROOST_STORE";
+    /// The Redis by which nodes on one CQL store find and tell each other: redis://[USER:PASSWORD@]HOST:PORT, rediss:// by TLS,
+    /// redis-cluster://HOST:PORT[?node=HOST:PORT…]. Without it the node is the only one
+    #[arg(value_name = "URL", hide_env_values = true)]
+    redis: RedisAt => "ROOST_REDIS";
+    /// What this node does: all; edge, which holds connections and has routers elsewhere; router, which has none of its own
+    /// [default: all]
+    #[arg(value_name = "ROLE")]
+    role: Role => "ROOST_ROLE";
+    /// Where edges and back ends reach this node by gRPC; not served if it is not given
+    #[arg(value_name = "ADDR")]
+    grpc: SocketAddr => "ROOST_GRPC";
+    /// The address by which edges find this node, host:port, if it is not that of --grpc
+    #[arg(value_name = "HOST:PORT", hide_short_help = true)]
+    grpc_advertise: String => "ROOST_GRPC_ADVERTISE";
+    /// The routers of an edge: host:port with commas between, dns:NAME:PORT, or redis: those that --redis knows
+    /// [default: redis]
+    #[arg(value_name = "WHERE")]
+    routers: RoutersAt => "ROOST_ROUTERS";
+    /// PEM file with the certificate by which this node shows itself to others by gRPC
+    #[arg(value_name = "FILE", hide_short_help = true)]
+    grpc_cert: PathBuf => "ROOST_GRPC_CERT";
+    /// PEM file with its private key
+    #[arg(value_name = "FILE", hide_short_help = true)]
+    grpc_key: PathBuf => "ROOST_GRPC_KEY";
+    /// PEM file with the authority that signed the certificates of all nodes and back ends: others are refused
+    #[arg(value_name = "FILE", hide_short_help = true)]
+    grpc_ca: PathBuf => "ROOST_GRPC_CA";
+    /// Speak gRPC without TLS with other machines too: where the network is trusted [default: false]
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", hide_short_help = true)]
+    grpc_insecure: bool => "ROOST_GRPC_INSECURE";
+    /// The name of the fleet, for several on one Redis [default: roost]
+    #[arg(value_name = "NAME", hide_short_help = true)]
+    fleet: String => "ROOST_FLEET";
     /// PEM file with the server's certificate, and those it is signed with: then the port speaks TLS (https://, wss://). Read
     /// anew when it changes, and on SIGHUP
     #[arg(value_name = "FILE")]
@@ -281,6 +318,17 @@ impl Layer {
             listen: self.listen.unwrap_or(default.listen),
             admin: self.admin.unwrap_or(default.admin),
             data: self.data.unwrap_or(default.data),
+            store: self.store.unwrap_or(default.store),
+            redis: self.redis.or(default.redis),
+            fleet: self.fleet.unwrap_or(default.fleet),
+            role: self.role.unwrap_or(default.role),
+            grpc: self.grpc.or(default.grpc),
+            grpc_advertise: self.grpc_advertise.or(default.grpc_advertise),
+            routers: self.routers.or(default.routers),
+            grpc_cert: self.grpc_cert.or(default.grpc_cert),
+            grpc_key: self.grpc_key.or(default.grpc_key),
+            grpc_ca: self.grpc_ca.or(default.grpc_ca),
+            grpc_insecure: self.grpc_insecure.unwrap_or(default.grpc_insecure),
             plaintext: self.plaintext.unwrap_or(self.dev_tls.unwrap_or(default.dev_tls)),
             tls_cert: self.tls_cert.or(default.tls_cert),
             tls_key: self.tls_key.or(default.tls_key),

@@ -2,6 +2,9 @@
 
 mod check;
 mod layer;
+mod redis;
+mod role;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,11 +13,15 @@ use std::time::Duration;
 use roost_edge::{DriverKind, EdgeConfig, Subnet};
 use roost_edge_core::ShardConfig;
 use roost_edge_core::config::OriginPolicy;
+use roost_link::LinkTls;
 use roost_router::{PublishPolicy, RouterConfig};
 use roost_wire::limits;
 
 pub use crate::admission::Reserve;
 pub use layer::{Layer, LogFormat, QuicListen, Span, Subnets};
+pub use redis::RedisAt;
+pub use role::{Role, RoutersAt};
+pub use store::{CqlAt, StoreAt};
 
 /// The settings in force, checked.
 #[derive(Clone, Debug)]
@@ -27,6 +34,28 @@ pub struct Config {
     pub admin: SocketAddr,
     /// The directory of the embedded store and of the token key.
     pub data: PathBuf,
+    /// Where messages are kept.
+    pub store: StoreAt,
+    /// The Redis by which nodes find each other; `None`: there is no other node.
+    pub redis: Option<RedisAt>,
+    /// The name of the fleet there.
+    pub fleet: String,
+    /// What the node does.
+    pub role: Role,
+    /// Where it serves gRPC; `None`: nowhere.
+    pub grpc: Option<SocketAddr>,
+    /// Where edges find it, `host:port`; `None`: at `grpc`.
+    pub grpc_advertise: Option<String>,
+    /// The routers of an edge; `None`: those that Redis knows.
+    pub routers: Option<RoutersAt>,
+    /// The certificate that it shows to other nodes.
+    pub grpc_cert: Option<PathBuf>,
+    /// Its private key.
+    pub grpc_key: Option<PathBuf>,
+    /// Who signs the certificates of nodes.
+    pub grpc_ca: Option<PathBuf>,
+    /// Whether gRPC may go between machines without TLS.
+    pub grpc_insecure: bool,
     /// The certificate with which the port speaks TLS, with those it is signed with; `None` for none, or a self-made one.
     pub tls_cert: Option<PathBuf>,
     /// Its private key.
@@ -168,6 +197,13 @@ impl Config {
         }
     }
 
+    /// How nodes know each other by gRPC; `None`: they do not speak TLS.
+    #[must_use]
+    pub fn link_tls(&self) -> Option<LinkTls> {
+        let (cert, key, ca) = (self.grpc_cert.clone()?, self.grpc_key.clone()?, self.grpc_ca.clone()?);
+        Some(LinkTls { cert, key, ca })
+    }
+
     /// What the router is told.
     #[must_use]
     pub fn router(&self) -> RouterConfig {
@@ -187,6 +223,17 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
             data: PathBuf::from("roost-data"),
+            store: StoreAt::Embedded,
+            redis: None,
+            fleet: "roost".into(),
+            role: Role::All,
+            grpc: None,
+            grpc_advertise: None,
+            routers: None,
+            grpc_cert: None,
+            grpc_key: None,
+            grpc_ca: None,
+            grpc_insecure: false,
             tls_cert: None,
             tls_key: None,
             dev_tls: false,

@@ -13,7 +13,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 
-use crate::glue::NodeRouter;
+use crate::backend::Backend;
 use crate::guests::Guests;
 
 pub(crate) use self::transports::Transports;
@@ -28,7 +28,7 @@ const BODY_BYTES_MAX: usize = 128 * 1024;
 /// What requests need.
 #[derive(Clone)]
 pub(crate) struct Api {
-    pub router: Arc<NodeRouter>,
+    pub backend: Backend,
     pub guests: Arc<Guests>,
     pub transports: Arc<Transports>,
 }

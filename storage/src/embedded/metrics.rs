@@ -18,7 +18,7 @@ pub struct Histogram<const BOUNDS: usize> {
 }
 
 impl<const BOUNDS: usize> Histogram<BOUNDS> {
-    const fn new(bounds: &'static [u64; BOUNDS]) -> Self {
+    pub(crate) const fn new(bounds: &'static [u64; BOUNDS]) -> Self {
         Self {
             bounds,
             buckets: [const { AtomicU64::new(0) }; BOUNDS],

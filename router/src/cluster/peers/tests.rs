@@ -55,12 +55,12 @@ impl Rig {
 #[test]
 fn a_node_that_was_never_heard_begins_with_what_was_missed_of_it() {
     let mut rig = Rig::new();
-    assert_eq!(rig.hear(1, 0, Kind::Heartbeat), Verdict::New);
+    assert_eq!(rig.hear(1, 0, Kind::Heartbeat { direct: 0 }), Verdict::New);
     assert_eq!((rig.out.met, rig.beat_after(600)), (1, 0), "it has posted nothing yet");
     rig.hear(1, 1, came(1));
     assert_eq!(rig.out.met, 0, "it is known");
     let mut rig = Rig::new();
-    rig.hear(1, 41, Kind::Heartbeat);
+    rig.hear(1, 41, Kind::Heartbeat { direct: 0 });
     assert_eq!((rig.out.gaps, rig.beat_after(400), rig.beat_after(200)), (1, 0, 1));
     assert_eq!(rig.out.ask, [NODE]);
     assert_eq!(rig.hear(1, 42, came(1)), Verdict::New);
@@ -102,7 +102,7 @@ fn a_list_that_was_told_whole_says_who_is_gone_and_one_that_was_not_does_not() {
 #[test]
 fn who_is_asked_and_does_not_tell_is_asked_again() {
     let mut rig = Rig::new();
-    rig.hear(1, 5, Kind::Heartbeat);
+    rig.hear(1, 5, Kind::Heartbeat { direct: 0 });
     rig.beat_after(500);
     assert_eq!(rig.out.ask, [NODE]);
     rig.beat_after(1000);
@@ -174,7 +174,7 @@ proptest! {
             }
         }
         prop_assert_eq!(new.len(), copies.iter().filter(|copies| **copies > 0).count());
-        rig.hear(1, copies.len() as u64, Kind::Heartbeat);
+        rig.hear(1, copies.len() as u64, Kind::Heartbeat { direct: 0 });
         let lost = copies.contains(&0);
         prop_assert_eq!(rig.beat_after(500), usize::from(lost));
         prop_assert_eq!(rig.out.ask.len(), usize::from(lost));

@@ -181,6 +181,7 @@ async fn who_connects_while_something_is_lost_is_not_called_fresh() {
     let peer = ([127, 0, 0, 1], 1).into();
     b.router.submit(&mut vec![Up::Connect { session, rid: 1, connect, bearer: None, peer }]);
     held.read.await.unwrap();
+    nodes.take(0).into_iter().for_each(|parcel| a.router.hear(parcel));
     // Written after the look at the store; its parcel is lost, and that is noticed before the session is let in.
     a.send(&ada, &conv, "1", "x").await;
     a.settle().await;

@@ -5,6 +5,7 @@ mod doubts;
 mod members;
 mod people;
 mod pushes;
+mod targets;
 mod writes;
 
 use std::sync::Arc;
@@ -39,9 +40,10 @@ impl Bus for HandBus {
         self.incarnation
     }
 
-    fn post(&self, parcel: Parcel) {
+    fn post(&self, to: Option<NodeId>, parcel: Parcel) {
         let mut lying = self.lying.lock();
-        lying.extend((0..self.nodes).filter(|to| *to != self.place).map(|to| (to, parcel.clone())));
+        let wanted = |place: &usize| *place != self.place && to.is_none_or(|to| to.0 == *place as u64 + 1);
+        lying.extend((0..self.nodes).filter(wanted).map(|to| (to, parcel.clone())));
     }
 }
 

@@ -1,0 +1,191 @@
+//! The way down from a router: to the edge of its own process, to edges that are attached, and to callers of the API.
+//!
+//! To the router all of them are shards. The edge of this process has the first ones, the API the one behind them, and
+//! each attached edge a range of its own while it is attached. A range rests before another edge gets it, so that what
+//! was meant for the one that went reaches nobody.
+
+mod calls;
+mod merge;
+mod port;
+mod ranges;
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use roost_edge::EdgeHandle;
+use roost_router::Downstream;
+use roost_wire::UserId;
+use roost_wire::link::{Down, SessionKey};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::LinkConfig;
+use crate::metrics::RouterMetrics;
+pub(crate) use calls::{Call, Calls};
+pub(crate) use port::{Next, Port};
+use ranges::Ranges;
+
+/// All shards that a router knows. Cheap to read from any thread.
+pub struct Fabric {
+    local: Option<EdgeHandle>,
+    /// Shards of the local edge.
+    locals: u16,
+    pub(crate) calls: Calls,
+    pub(crate) config: LinkConfig,
+    pub(crate) metrics: RouterMetrics,
+    attached: RwLock<Arc<Attached>>,
+    ranges: Mutex<Ranges>,
+    /// Sessions that were accepted for an edge that had gone.
+    orphans: mpsc::UnboundedSender<Orphan>,
+    found: Mutex<Option<mpsc::UnboundedReceiver<Orphan>>>,
+}
+
+/// A session without an edge.
+pub(crate) type Orphan = (SessionKey, UserId);
+
+/// Who has which shards at the moment.
+#[derive(Default)]
+struct Attached {
+    /// By shard; shorter than the highest number if the last ones are vacant.
+    ports: Vec<Option<Arc<Port>>>,
+    /// The shards that are not vacant, in rising order; without that of calls, which joins no topic.
+    live: Vec<u16>,
+}
+
+impl Fabric {
+    /// For a router whose process has this edge, if any.
+    #[must_use]
+    pub fn new(local: Option<EdgeHandle>, config: LinkConfig) -> Arc<Self> {
+        let locals = local.as_ref().map_or(0, EdgeHandle::shards).min(SessionKey::SHARDS_MAX - 1);
+        let (orphans, found) = mpsc::unbounded_channel();
+        let attached = Attached { ports: Vec::new(), live: (0..locals).collect() };
+        Arc::new(Self {
+            local,
+            locals,
+            calls: Calls::new(locals, config.calls_max),
+            metrics: RouterMetrics::default(),
+            attached: RwLock::new(Arc::new(attached)),
+            ranges: Mutex::new(Ranges::new(locals + 1..SessionKey::SHARDS_MAX, config.range_rest)),
+            config,
+            orphans,
+            found: Mutex::new(Some(found)),
+        })
+    }
+
+    /// What edges, links and calls are counted.
+    #[must_use]
+    pub fn metrics(&self) -> crate::LinkSnapshot {
+        self.metrics.edges.set(self.ports().len());
+        self.metrics.snapshot()
+    }
+
+    /// Sessions that were accepted too late. `None` if somebody took them over before.
+    pub(crate) fn orphans(&self) -> Option<mpsc::UnboundedReceiver<Orphan>> {
+        self.found.lock().take()
+    }
+
+    /// Gives `shards` shards to an edge. `None`: there are not so many together.
+    pub(crate) fn attach(&self, name: crate::NodeName, shards: u16) -> Option<Arc<Port>> {
+        let base = self.ranges.lock().take(shards, Instant::now())?;
+        let port = Arc::new(Port::new(name, base, shards, &self.config));
+        self.change(|ports| ports.push(Arc::clone(&port)));
+        Some(port)
+    }
+
+    /// The edge of `port` is gone. Its range rests. Again is no error.
+    pub(crate) fn detach(&self, port: &Arc<Port>) {
+        let mut was = false;
+        self.change(|ports| {
+            let before = ports.len();
+            ports.retain(|other| !Arc::ptr_eq(other, port));
+            was = ports.len() < before;
+        });
+        port.close();
+        if was {
+            self.ranges.lock().rest(port.shards(), Instant::now());
+        }
+    }
+
+    /// Who is attached.
+    pub(crate) fn ports(&self) -> Vec<Arc<Port>> {
+        let attached = self.attached.read().clone();
+        let mut ports: Vec<Arc<Port>> = attached.ports.iter().flatten().cloned().collect();
+        ports.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        ports
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Vec<Arc<Port>>)) {
+        let mut attached = self.attached.write();
+        let mut ports: Vec<Arc<Port>> = attached.ports.iter().flatten().cloned().collect();
+        ports.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        change(&mut ports);
+        let mut next = Attached { ports: Vec::new(), live: (0..self.locals).collect() };
+        ports.sort_unstable_by_key(|port| port.shards().start);
+        for port in ports {
+            let range = port.shards();
+            next.ports.resize(range.end.into(), None);
+            next.ports[usize::from(range.start)..].fill(Some(port));
+            next.live.extend(range);
+        }
+        *attached = Arc::new(next);
+    }
+
+    /// What was meant for a vacant shard.
+    fn vacant(&self, batch: &mut Vec<Down>) {
+        for down in batch.drain(..) {
+            if let Down::Accepted { session, user, .. } = down {
+                // As a shard does for a session that it does not know. Not from here: locks are held.
+                self.metrics.orphans.add(1);
+                let _ = self.orphans.send((session, user));
+            }
+        }
+    }
+}
+
+impl Downstream for Fabric {
+    fn shards(&self) -> u16 {
+        SessionKey::SHARDS_MAX
+    }
+
+    fn for_each_shard(&self, visit: impl FnMut(u16)) {
+        let attached = self.attached.read().clone();
+        attached.live.iter().copied().for_each(visit);
+    }
+
+    fn post(&self, shard: u16, batch: &mut Vec<Down>) {
+        self.post_all(&mut [(shard, std::mem::take(batch))]);
+    }
+
+    fn post_all(&self, batches: &mut [(u16, Vec<Down>)]) {
+        // Nodes without attached edges need not look who is.
+        let mut attached = None;
+        let mut rest = &mut *batches;
+        while let Some((shard, batch)) = rest.first_mut() {
+            let mut done = 1;
+            if *shard < self.locals {
+                if let Some(edge) = &self.local {
+                    edge.post(*shard, batch);
+                }
+            } else if *shard == self.locals {
+                self.calls.post(batch);
+            } else {
+                let attached = attached.get_or_insert_with(|| self.attached.read().clone());
+                match attached.ports.get(usize::from(*shard)).and_then(Option::as_ref) {
+                    None => self.vacant(batch),
+                    Some(port) => {
+                        // All that is for one edge goes in at once, so that what is the same crosses once.
+                        let range = port.shards();
+                        done = rest.iter().take_while(|(shard, _)| range.contains(shard)).count();
+                        let (dropped, accepted) = port.post(&mut rest[..done]);
+                        self.metrics.down_dropped.add(dropped);
+                        for orphan in accepted {
+                            self.metrics.orphans.add(1);
+                            let _ = self.orphans.send(orphan);
+                        }
+                    }
+                }
+            }
+            rest = &mut std::mem::take(&mut rest)[done..];
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Places where a test lets a writer die. In other builds nothing of this is there.
+
+use crate::Result;
+
+#[cfg(feature = "failpoints")]
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
+
+/// Where the next write of a store ends, as if its process had died.
+#[cfg(feature = "failpoints")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// After the conditional batch, before any effect.
+    AfterLog,
+    /// After this many of its effects.
+    AmidEffects(usize),
+}
+
+/// What is to fail.
+#[allow(unreachable_pub, reason = "public with failpoints only")]
+#[derive(Default)]
+pub struct Faults {
+    /// 1: after the log; 2: amid effects.
+    #[cfg(feature = "failpoints")]
+    death: AtomicU8,
+    #[cfg(feature = "failpoints")]
+    effects: AtomicUsize,
+}
+
+impl Faults {
+    /// Lets the next write die.
+    #[cfg(feature = "failpoints")]
+    pub fn die(&self, death: Death) {
+        let (place, effects) = match death {
+            Death::AfterLog => (1, 0),
+            Death::AmidEffects(effects) => (2, effects),
+        };
+        self.effects.store(effects, SeqCst);
+        self.death.store(place, SeqCst);
+    }
+
+    pub(super) fn after_log(&self) -> Result<()> {
+        #[cfg(feature = "failpoints")]
+        if self.death.compare_exchange(1, 0, SeqCst, SeqCst).is_ok() {
+            return Err(crate::StoreError::Unknown("died after the log".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// How many of `count` upserts are made.
+    pub(super) fn writes_of_effects(&self, count: usize) -> usize {
+        #[cfg(feature = "failpoints")]
+        if self.death.load(SeqCst) == 2 {
+            return self.effects.load(SeqCst).min(count);
+        }
+        count
+    }
+
+    pub(super) fn after_effects(&self) -> Result<()> {
+        #[cfg(feature = "failpoints")]
+        if self.death.compare_exchange(2, 0, SeqCst, SeqCst).is_ok() {
+            return Err(crate::StoreError::Unknown("died amid effects".to_owned()));
+        }
+        Ok(())
+    }
+}
