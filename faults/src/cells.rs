@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::fleet::Fleet;
-use crate::proxy::Weather;
+use crate::fleet::{Fleet, Which};
+use crate::proxy::{Proxy, Weather};
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,11 +32,23 @@ pub(crate) enum Fault {
     CassandraKilled,
     /// SIGSTOP of a Cassandra node for five seconds.
     CassandraPaused,
+    /// SIGKILL of a router, which is started again.
+    RouterKilled,
+    /// SIGSTOP of a router for eight seconds.
+    RouterPaused,
+    /// SIGTERM of each router in turn, each started again.
+    RoutersRolling,
+    /// An edge hears nothing of one of its routers for eight seconds, nor that of it.
+    LinkDark,
+    /// An edge hears nothing of any router for six seconds.
+    EdgeCutOff,
+    /// Every link between edges and routers is reset.
+    LinksCut,
 }
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::None,
         Self::NodeKilled,
         Self::NodePaused,
@@ -49,7 +61,26 @@ impl Fault {
         Self::RedisSlow,
         Self::CassandraKilled,
         Self::CassandraPaused,
+        Self::RouterKilled,
+        Self::RouterPaused,
+        Self::RoutersRolling,
+        Self::LinkDark,
+        Self::EdgeCutOff,
+        Self::LinksCut,
     ];
+
+    /// Whether it is of routers that are no edges.
+    pub(crate) const fn needs_routers(self) -> bool {
+        matches!(
+            self,
+            Self::RouterKilled
+                | Self::RouterPaused
+                | Self::RoutersRolling
+                | Self::LinkDark
+                | Self::EdgeCutOff
+                | Self::LinksCut
+        )
+    }
 
     /// As the command line and the table have it.
     pub(crate) const fn name(self) -> &'static str {
@@ -66,12 +97,17 @@ impl Fault {
             Self::RedisSlow => "redis-slow",
             Self::CassandraKilled => "cassandra-killed",
             Self::CassandraPaused => "cassandra-paused",
+            Self::RouterKilled => "router-killed",
+            Self::RouterPaused => "router-paused",
+            Self::RoutersRolling => "routers-rolling",
+            Self::LinkDark => "link-dark",
+            Self::EdgeCutOff => "edge-cut-off",
+            Self::LinksCut => "links-cut",
         }
     }
 
     /// Does it.
     pub(crate) async fn begin(self, fleet: &mut Fleet) -> anyhow::Result<()> {
-        let last = fleet.nodes.len() - 1;
         match self {
             Self::None => {}
             Self::NodeKilled => fleet.nodes[0].kill()?,
@@ -79,21 +115,35 @@ impl Fault {
             Self::Rolling => {
                 for place in 0..fleet.nodes.len() {
                     fleet.nodes[place].stop().await?;
-                    fleet.launch(place)?;
-                    fleet.await_ready(place).await?;
+                    fleet.start_again(Which::Node(place)).await?;
                 }
             }
             Self::ClientsCut => fleet.balancer.cut(),
-            Self::NodeCutOff => fleet.nodes[last].to_redis.set_weather(Weather::Dark),
+            Self::NodeCutOff => fleet.ways_to_redis().take(1).for_each(|way| way.set_weather(Weather::Dark)),
             Self::RedisKilled => fleet.redis.kill9(),
             Self::RedisPaused => fleet.redis.pause(),
             Self::RedisFlushed => drop(fleet.redis.cli(&["FLUSHALL"])?),
             Self::RedisSlow => {
                 let slow = Weather::Slow(Duration::from_millis(300));
-                fleet.nodes.iter().for_each(|node| node.to_redis.set_weather(slow));
+                fleet.ways_to_redis().for_each(|way| way.set_weather(slow));
             }
             Self::CassandraKilled => fleet.cassandra.kill9(last_of_ring(fleet))?,
             Self::CassandraPaused => fleet.cassandra.pause(last_of_ring(fleet))?,
+            Self::RouterKilled => fleet.routers[0].kill()?,
+            Self::RouterPaused => fleet.routers[0].pause()?,
+            Self::RoutersRolling => {
+                for place in 0..fleet.routers.len() {
+                    fleet.routers[place].stop().await?;
+                    fleet.start_again(Which::Router(place)).await?;
+                }
+            }
+            Self::LinkDark => fleet.ways_to_routers(0)[0].set_weather(Weather::Dark),
+            Self::EdgeCutOff => fleet.ways_to_routers(0).iter().for_each(|way| way.set_weather(Weather::Dark)),
+            Self::LinksCut => {
+                for place in 0..fleet.nodes.len() {
+                    fleet.ways_to_routers(place).iter().for_each(Proxy::cut);
+                }
+            }
         }
         Ok(())
     }
@@ -101,34 +151,43 @@ impl Fault {
     /// How long it lasts.
     pub(crate) const fn lasts(self) -> Duration {
         match self {
-            Self::None | Self::NodePaused | Self::NodeCutOff => Duration::from_secs(8),
-            Self::RedisPaused => Duration::from_secs(6),
+            Self::None | Self::NodePaused | Self::NodeCutOff | Self::RouterPaused | Self::LinkDark => {
+                Duration::from_secs(8)
+            }
+            Self::RedisPaused | Self::EdgeCutOff => Duration::from_secs(6),
             Self::CassandraPaused => Duration::from_secs(5),
-            Self::NodeKilled | Self::RedisSlow => Duration::from_secs(4),
+            Self::NodeKilled | Self::RedisSlow | Self::RouterKilled => Duration::from_secs(4),
             Self::RedisKilled | Self::CassandraKilled => Duration::from_secs(3),
-            Self::Rolling | Self::ClientsCut | Self::RedisFlushed => Duration::ZERO,
+            Self::Rolling | Self::ClientsCut | Self::RedisFlushed | Self::RoutersRolling | Self::LinksCut => {
+                Duration::ZERO
+            }
         }
     }
 
     /// Ends it.
     pub(crate) async fn end(self, fleet: &mut Fleet) -> anyhow::Result<()> {
-        let last = fleet.nodes.len() - 1;
         match self {
-            Self::NodeKilled => {
-                fleet.launch(0)?;
-                fleet.await_ready(0).await?;
-            }
+            Self::NodeKilled => fleet.start_again(Which::Node(0)).await?,
             Self::NodePaused => fleet.nodes[0].resume()?,
-            Self::NodeCutOff => fleet.nodes[last].to_redis.set_weather(Weather::Fair),
+            Self::NodeCutOff | Self::RedisSlow => fleet.ways_to_redis().for_each(|way| way.set_weather(Weather::Fair)),
             Self::RedisKilled => fleet.redis.start_again()?,
             Self::RedisPaused => fleet.redis.resume(),
-            Self::RedisSlow => fleet.nodes.iter().for_each(|node| node.to_redis.set_weather(Weather::Fair)),
             Self::CassandraKilled => {
                 let place = last_of_ring(fleet);
                 tokio::task::block_in_place(|| fleet.cassandra.start_again(place))?;
             }
             Self::CassandraPaused => fleet.cassandra.resume(last_of_ring(fleet))?,
-            Self::None | Self::Rolling | Self::ClientsCut | Self::RedisFlushed => {}
+            Self::RouterKilled => fleet.start_again(Which::Router(0)).await?,
+            Self::RouterPaused => fleet.routers[0].resume()?,
+            Self::LinkDark | Self::EdgeCutOff => {
+                fleet.ways_to_routers(0).iter().for_each(|way| way.set_weather(Weather::Fair));
+            }
+            Self::None
+            | Self::Rolling
+            | Self::ClientsCut
+            | Self::RedisFlushed
+            | Self::RoutersRolling
+            | Self::LinksCut => {}
         }
         Ok(())
     }

@@ -35,15 +35,19 @@ const CALM: Duration = Duration::from_secs(3);
         EXAMPLES\n  \
         roost-faults --roost target/release/roost\n  \
         roost-faults --roost target/release/roost --only node-killed,redis-killed\n  \
+        roost-faults --roost target/release/roost --routers 2 --only router-killed,link-dark\n  \
         roost-faults --roost target/release/roost --ring 3 --pairs --json faults.json"
 )]
 struct Args {
     /// The roost binary
     #[arg(long, value_name = "FILE")]
     roost: PathBuf,
-    /// Nodes of roost
+    /// Nodes of roost that clients connect to
     #[arg(long, default_value_t = 3)]
     nodes: usize,
+    /// Routers behind them; 0: every node is its own
+    #[arg(long, default_value_t = 0)]
+    routers: usize,
     /// Nodes of Cassandra; everything is kept on all of them, up to three
     #[arg(long, default_value_t = 1)]
     ring: usize,
@@ -84,11 +88,12 @@ impl Cell {
         text.split('+').map(fault).collect::<anyhow::Result<_>>().map(Self)
     }
 
-    /// Single faults, and all pairs if `pairs`.
-    fn all(pairs: bool) -> Vec<Self> {
-        let mut cells: Vec<Self> = Fault::ALL.into_iter().map(|fault| Self(vec![fault])).collect();
+    /// Single faults, and all pairs if `pairs`; those of routers if there are any.
+    fn all(pairs: bool, routers: bool) -> Vec<Self> {
+        let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| routers || !fault.needs_routers()).collect();
+        let mut cells: Vec<Self> = faults.iter().map(|fault| Self(vec![*fault])).collect();
         if pairs {
-            let real = &Fault::ALL[1..];
+            let real = &faults[1..];
             for (place, one) in real.iter().enumerate() {
                 cells.extend(real[place + 1..].iter().map(|other| Self(vec![*one, *other])));
             }
@@ -127,11 +132,13 @@ fn main() -> ExitCode {
 /// Runs the cells; true if all are well.
 async fn run(args: &Args) -> anyhow::Result<bool> {
     let cells = match args.only.as_slice() {
-        [] => Cell::all(args.pairs),
+        [] => Cell::all(args.pairs, args.routers > 0),
         only => only.iter().map(|text| Cell::parse(text)).collect::<anyhow::Result<_>>()?,
     };
-    let shape = Shape { roost: args.roost.clone(), nodes: args.nodes, ring: args.ring };
-    println!("starting {} nodes, Redis, and {} of Cassandra", args.nodes, args.ring);
+    let shape = Shape { roost: args.roost.clone(), nodes: args.nodes, routers: args.routers, ring: args.ring };
+    println!("starting {} nodes, {} routers, Redis, and {} of Cassandra", args.nodes, args.routers, args.ring);
+    let of_routers = |cell: &Cell| cell.0.iter().any(|fault| fault.needs_routers());
+    anyhow::ensure!(args.routers > 0 || !cells.iter().any(of_routers), "there are no routers to break: --routers 2");
     let mut fleet = Fleet::start(&shape).await?;
     println!(
         "| fault | acknowledged | lost | doubled | reordered | refused | longest silence | slowest acknowledgement |\n|---|---|---|---|---|---|---|---|"
@@ -147,7 +154,7 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
         if !verdict.is_well() {
             well = false;
             verdict.examples.iter().for_each(|example| println!("  {example}"));
-            (0..fleet.nodes.len()).for_each(|place| println!("--- {}\n{}", fleet.nodes[place].name, fleet.log(place)));
+            println!("{}", fleet.logs());
         }
         rows.push(Row { cell: cell.name(), verdict });
     }

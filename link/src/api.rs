@@ -59,7 +59,7 @@ impl<H: Hub> ApiService<H> {
     async fn call(&self, user: &str, body: FrameBody) -> Result<FrameBody, Status> {
         let user = user_id(user)?;
         let call = Call { user, body, within: self.fabric.config.command_deadline };
-        self.fabric.calls.call(&self.hub, call).await.map_err(to_status)
+        self.fabric.calls.call(&self.hub, call, &self.fabric.metrics).await.map_err(to_status)
     }
 
     async fn conversation(&self, user: &str, body: FrameBody) -> Result<pb::Conversation, Status> {

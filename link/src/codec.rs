@@ -226,3 +226,9 @@ impl RouterItem {
         matches!(self.item, Some(RouterIn::Deliver(_)))
     }
 }
+
+impl From<&crate::NodeName> for crate::proto::link::NodeName {
+    fn from(name: &crate::NodeName) -> Self {
+        Self { node: name.node.clone(), incarnation: name.incarnation }
+    }
+}

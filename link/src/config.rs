@@ -63,7 +63,7 @@ pub struct LinkConfig {
     pub no_router_retry: Duration,
     /// Router: a range of shards is not given to another edge within this time. Longer than a store may take to answer.
     pub range_rest: Duration,
-    /// API calls under way. Above it they get RESOURCE_EXHAUSTED.
+    /// API calls under way. Above it they get UNAVAILABLE, with 503.
     pub calls_max: usize,
     /// The lowest and the highest version to speak; tests pretend to be older or newer.
     pub versions: (u32, u32),

@@ -24,6 +24,8 @@ use crate::{ApiService, Hub, LinkService, LinkTls, TlsError};
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Connections whose handshakes are under way or that wait to be served.
 const CONNECTIONS_WAITING_MAX: usize = 128;
+/// Calls under way on one connection.
+const STREAMS_MAX: u32 = 1024;
 /// Pause after accepting failed: for want of descriptors, most likely.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
@@ -117,6 +119,7 @@ pub fn serve<H: Hub>(
     }
     let router = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .max_concurrent_streams(Some(STREAMS_MAX))
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .add_service(LinkServer::new(link).max_decoding_message_size(MESSAGE_BYTES_MAX))

@@ -140,6 +140,9 @@ impl<H: Hub> Inner<H> {
             );
             return Err(self.refuse(&hello.node, Status::failed_precondition(why)));
         }
+        if hello.linked.contains(&(&self.name).into()) {
+            return Err(self.refuse(&hello.node, Status::already_exists("this router is linked by another address")));
+        }
         if self.leaving.load(Relaxed) {
             return Err(self.refuse(&hello.node, Status::unavailable("this router leaves")));
         }
@@ -157,6 +160,10 @@ impl<H: Hub> Inner<H> {
                 Ok(Err(status)) => break Some(status.message().to_owned()),
                 Err(_) => break Some("nothing came from it".to_owned()),
             };
+            // Its shards may be another link's by now.
+            if port.is_closed() {
+                break None;
+            }
             self.metrics().up_items.add(batch.items.len());
             for item in batch.items {
                 match item.into_brought(shards.start, port.shards().len() as u16) {
@@ -183,10 +190,15 @@ impl<H: Hub> Inner<H> {
         self.part(&port).await;
     }
 
+    /// Forgets an edge and its sessions. Whoever asks again waits until that is done.
     async fn part(&self, port: &Arc<Port>) {
         self.fabric.detach(port);
-        let sessions = self.hub.drop_shards(port.shards()).await;
-        tracing::debug!(edge = port.name().node, sessions, "its sessions are gone");
+        let forget = || async {
+            let sessions = self.hub.drop_shards(port.shards()).await;
+            self.fabric.rest(port);
+            tracing::debug!(edge = port.name().node, sessions, "its sessions are gone");
+        };
+        port.forgotten.get_or_init(forget).await;
     }
 }
 

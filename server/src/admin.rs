@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::metrics::Sources;
 
 /// Where the node is in its life. It only moves forward.
 #[derive(Default)]
-pub(crate) struct Phase(AtomicU8);
+pub(crate) struct Phase {
+    now: AtomicU8,
+    /// Somebody asked it to drain.
+    asked: Notify,
+}
 
 impl Phase {
     const STARTING: u8 = 0;
@@ -22,15 +27,25 @@ impl Phase {
     const DRAINING: u8 = 2;
 
     pub(crate) fn ready(&self) {
-        self.0.fetch_max(Self::READY, Ordering::AcqRel);
+        self.now.fetch_max(Self::READY, Ordering::AcqRel);
     }
 
     pub(crate) fn draining(&self) {
-        self.0.fetch_max(Self::DRAINING, Ordering::AcqRel);
+        self.now.fetch_max(Self::DRAINING, Ordering::AcqRel);
+    }
+
+    /// Asks the node to drain and stop, as SIGTERM does.
+    fn ask(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Waits until somebody does.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
     }
 
     fn name(&self) -> &'static str {
-        match self.0.load(Ordering::Acquire) {
+        match self.now.load(Ordering::Acquire) {
             Self::STARTING => "starting",
             Self::READY => "ready",
             _ => "draining",
@@ -52,7 +67,8 @@ pub(crate) fn service(admin: Admin) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics and /version\n") })
+        .route("/drain", post(drain))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics, /version and POST /drain\n") })
         .with_state(admin)
 }
 
@@ -82,6 +98,12 @@ async fn ready(State(admin): State<Admin>) -> Response {
     told["ready"] = well.into();
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(told)).into_response()
+}
+
+/// As SIGTERM: 202, and the node drains, then stops.
+async fn drain(State(admin): State<Admin>) -> Response {
+    admin.phase.ask();
+    (StatusCode::ACCEPTED, Json(json!({ "draining": true, "sessions": admin.sources.sessions() }))).into_response()
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::commands::{publish, store, token};
+use crate::commands::{drain, publish, store, token};
 use crate::config::{Config, ConfigError, Layer};
 use crate::doctor::{self, DoctorArgs};
 use crate::{chat, lifecycle, tls};
@@ -45,13 +45,18 @@ enum Command {
         roost serve --listen 0.0.0.0:8080 --admin 127.0.0.1:9090 --data /srv/roost\n  \
         roost serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem\n  \
         roost serve --dev-tls                         https:// with a self-made certificate\n  \
-        ROOST_LOG=debug roost serve --config /etc/roost.toml\n\n\
+        ROOST_LOG=debug roost serve --config /etc/roost.toml\n  \
+        roost serve --node n1 --store cql://db1,db2,db3/roost --redis redis://cache:6379        one of several nodes\n  \
+        roost serve --role router --grpc 0.0.0.0:7000 --store cql://db1/roost --redis redis://cache:6379\n  \
+        roost serve --role edge --routers dns:routers:7000\n\n\
         SIGTERM or Ctrl-C drains: clients are asked to leave, then the server stops. A second one stops it at once.")]
     Serve(Box<ServeArgs>),
     /// Chat in the terminal
     Chat(chat::ChatArgs),
     /// Publish to a channel over HTTP, as a backend does
     Publish(publish::PublishArgs),
+    /// Ask a node to let its clients go elsewhere, and to stop
+    Drain(drain::DrainArgs),
     /// Make a token for a user or a service
     Token(token::TokenArgs),
     /// Check or repair a data directory, or make a keyspace that nodes share
@@ -144,6 +149,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Serve(args) => lifecycle::run(&args.load()?),
         Command::Chat(args) => lifecycle::client_runtime()?.block_on(chat::run(args)),
         Command::Publish(args) => lifecycle::client_runtime()?.block_on(publish::run(args)),
+        Command::Drain(args) => lifecycle::client_runtime()?.block_on(drain::run(args)),
         Command::Token(args) => token::run(&args),
         Command::Store(_) | Command::Doctor(_) => unreachable!("they were run before"),
         Command::CheckConfig(args) => {

@@ -59,7 +59,10 @@ async fn live(config: &Config) -> anyhow::Result<()> {
     if std::io::stdout().is_terminal() || config.ready_file.is_none() {
         greet(config, &node);
     }
-    stop.asked().await;
+    tokio::select! {
+        () = stop.asked() => {}
+        () = node.phase.asked() => {}
+    }
     node.phase.draining();
     tokio::select! {
         () = drain(config, &node) => {}

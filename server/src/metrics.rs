@@ -92,6 +92,11 @@ pub(crate) struct Front {
 }
 
 impl Sources {
+    /// Sessions of clients on this node.
+    pub(crate) fn sessions(&self) -> u64 {
+        self.front.as_ref().map_or(0, |front| front.edge.metrics().sessions_open())
+    }
+
     /// The page.
     pub(crate) fn render(&self) -> String {
         let mut page = Page::default();
@@ -99,7 +104,7 @@ impl Sources {
             front.tell(&mut page);
         }
         if let Backend::Router(router) = &self.look.backend {
-            router.metrics().iter().for_each(|sample| page.router_sample(&sample));
+            router.metrics().iter().for_each(|sample| page.router_sample(sample));
         }
         match self.look.store.as_deref().map(|watch| &watch.store) {
             Some(AnyStore::Embedded(store)) => embedded_metrics(store, &mut page),
@@ -107,7 +112,7 @@ impl Sources {
             Some(AnyStore::Memory(_)) | None => {}
         }
         if let NodeBus::Redis(bus) = &self.look.bus {
-            bus.metrics().iter().for_each(|sample| page.router_sample(&sample));
+            bus.metrics().iter().for_each(|sample| page.router_sample(sample));
         }
         if let Some(link) = self.look.link() {
             for sample in link.iter() {

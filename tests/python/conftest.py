@@ -49,6 +49,7 @@ class Server:
             time.sleep(0.02)
         told = json.loads(ready.read_text())
         self.listen, self.admin, self.quic = told["listen"], told["admin"], told.get("quic")
+        self.grpc = told.get("grpc")
 
     def stop(self, how=signal.SIGTERM):
         """Ends it; returns its exit code, the signal's number negative if that ended it."""

@@ -15,6 +15,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("edge", "edge/src/metrics/names.rs"),
     ("router", "router/src/metrics/names.rs"),
     ("nodes through redis", "router/src/cluster/redis/metrics.rs"),
+    ("edges and routers apart", "link/src/metrics.rs"),
     ("store and process", "server/src/metrics.rs"),
 ];
 /// What may name a metric only if it exists.

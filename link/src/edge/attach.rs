@@ -20,6 +20,8 @@ use crate::proto::link::link_client::LinkClient;
 use crate::proto::link::{EdgeBatch, EdgeHello, RouterBatch};
 use crate::{NodeName, RouterAddr};
 
+/// How often the list of routers is looked at, changed or not.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A link that lasted this long was a good one: the next attempt comes soon.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 
@@ -35,7 +37,6 @@ impl Drop for Keepers {
 /// Sees that there is a task for each address.
 pub(crate) async fn supervise(inner: Arc<Inner>, mut routers: watch::Receiver<Vec<RouterAddr>>) {
     let mut keepers = Keepers(HashMap::new());
-    let mut fixed = false;
     loop {
         let named = routers.borrow_and_update().clone();
         keepers.0.retain(|_, keeper| !keeper.is_finished());
@@ -45,11 +46,12 @@ pub(crate) async fn supervise(inner: Arc<Inner>, mut routers: watch::Receiver<Ve
                 tokio::spawn(async move { keep(&inner, &addr, &routers).await })
             });
         }
-        if fixed {
-            std::future::pending::<()>().await;
+        // A keeper may have ended just before its address was named again: look now and then.
+        match timeout(LOOK_EVERY, routers.changed()).await {
+            Ok(Ok(())) | Err(_) => {}
+            // Nobody changes it any more: it stands, and so do the keepers.
+            Ok(Err(_)) => std::future::pending().await,
         }
-        // Nobody changes it any more: it stands.
-        fixed = routers.changed().await.is_err();
     }
 }
 
@@ -152,9 +154,6 @@ async fn attach(inner: &Arc<Inner>, addr: &RouterAddr) -> Result<(Arc<Peer>, Str
     let greeting = timeout(inner.config.attach_within, greet(inner, channel.clone()));
     let (name, queue, incoming) = greeting.await.map_err(|_| "it did not greet in time".to_owned())??;
     let peer = Arc::new(Peer::new(name, queue, channel));
-    if inner.live.read().iter().any(|other| other.name == peer.name) {
-        return Err("it is the same router as at another address".to_owned());
-    }
     inner.enlist(&peer);
     Ok((peer, incoming))
 }
@@ -169,6 +168,7 @@ async fn greet(inner: &Inner, channel: Channel) -> Result<Greeted, String> {
         node: inner.name.node.clone(),
         incarnation: inner.name.incarnation,
         shards: inner.tables.len() as u32,
+        linked: inner.live.read().iter().map(|peer| (&peer.name).into()).collect(),
     };
     let first = EdgeBatch { hello: Some(hello), items: Vec::new() };
     let queue = Arc::new(Queue::new(&inner.config));

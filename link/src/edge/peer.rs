@@ -237,11 +237,11 @@ mod tests {
 
     #[test]
     fn a_queue_is_full_of_bytes_too() {
-        let bytes = prost::Message::encoded_len(&item(0));
+        let bytes = prost::Message::encoded_len(&item(1));
         let queue = Queue::new(&LinkConfig { up_bytes_max: 2 * bytes, ..LinkConfig::default() });
-        assert_eq!([0, 1, 2].map(|slot| queue.offer(item(slot))), [Ok(()), Ok(()), Err(NotQueued::Full)]);
+        assert_eq!([1, 2, 3].map(|slot| queue.offer(item(slot))), [Ok(()), Ok(()), Err(NotQueued::Full)]);
         assert_eq!(queue.take().flatten().unwrap().len(), 2);
-        assert_eq!(queue.offer(item(3)), Ok(()), "there is room again");
+        assert_eq!(queue.offer(item(4)), Ok(()), "there is room again");
     }
 
     #[test]

@@ -88,8 +88,10 @@ impl Inner {
                         }
                         out.push(Down::Accepted { session, rid, user, welcome });
                     }
+                    // Told twice: the session is what it is.
+                    Some(_) => self.metrics.stale.add(1),
                     // It was refused meanwhile, as too late.
-                    _ => {
+                    None => {
                         self.metrics.stale.add(1);
                         peer.queue.push(EdgeItem::gone(session, &user));
                     }
@@ -147,14 +149,19 @@ impl Inner {
                 if let FrameBody::Presence(presence) = body {
                     out.push(push(Lane::Ephemeral, FrameBody::Presence(presence), session));
                 }
-                self.replayed(table, session, again, out);
+                self.replayed(table, waiting, again, out);
             }
         }
     }
 
     /// A watch or a subscription was repeated at another router, or could not be.
-    fn replayed(&self, table: &mut Table, session: SessionKey, again: bool, out: &mut Vec<Down>) {
+    fn replayed(&self, table: &mut Table, waiting: &Waiting, again: bool, out: &mut Vec<Down>) {
+        let session = waiting.session;
         let Some(Seat { stage: Stage::Live(live), .. }) = table.seats.get_mut(&session) else { return };
+        // It was brought on meanwhile, and all of it repeated there.
+        if live.named_by != waiting.peer {
+            return;
+        }
         live.replay_again |= again;
         live.replays = live.replays.saturating_sub(1);
         if live.replays > 0 {
@@ -244,7 +251,7 @@ impl Inner {
                 };
                 out.push(error_reply(session, rid, error));
             }
-            What::Replay => self.replayed(table, session, true, out),
+            What::Replay => self.replayed(table, waiting, true, out),
         }
     }
 }

@@ -9,6 +9,7 @@ use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 use tokio::sync::oneshot;
 
 use crate::Hub;
+use crate::metrics::RouterMetrics;
 
 /// Calls under way.
 pub(crate) struct Calls {
@@ -63,9 +64,15 @@ impl Calls {
     ///
     /// # Errors
     /// What the router answers; 503 if there are too many calls, 502 if it does not answer in time.
-    pub(crate) async fn call<H: Hub>(&self, hub: &Arc<H>, call: Call) -> Result<FrameBody, pb::Error> {
+    pub(crate) async fn call<H: Hub>(
+        &self,
+        hub: &Arc<H>,
+        call: Call,
+        metrics: &RouterMetrics,
+    ) -> Result<FrameBody, pb::Error> {
         let (caller, answer) = oneshot::channel();
         let Some(place) = self.enter(caller) else {
+            metrics.calls_refused.add(1);
             return Err(ErrorCode::Overloaded.because("too many calls at once"));
         };
         let Call { user, body, within } = call;

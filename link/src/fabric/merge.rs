@@ -92,12 +92,11 @@ impl Merge {
         let name = (Arc::as_ptr(&envelope) as usize, topic);
         if let Some(place) = self.places.get(&name).copied()
             && self.last[at] <= place
+            && let Some(Item::Deliver(item)) = &mut self.items[place].item
         {
-            if let Some(Item::Deliver(item)) = &mut self.items[place].item {
-                extend_deliver(item, audience, shard, self.base);
-                self.last[at] = place + 1;
-                return;
-            }
+            extend_deliver(item, audience, shard, self.base);
+            self.last[at] = place + 1;
+            return;
         }
         let item = deliver_item(&envelope, audience, shard, self.base);
         let bytes = item.frame.len();

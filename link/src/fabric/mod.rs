@@ -2,7 +2,7 @@
 //!
 //! To the router all of them are shards. The edge of this process has the first ones, the API the one behind them, and
 //! each attached edge a range of its own while it is attached. A range rests before another edge gets it, so that what
-//! was meant for the one that went reaches nobody.
+//! was meant for the one that went reaches nobody; the same edge may have it again at once.
 
 mod calls;
 mod merge;
@@ -86,24 +86,21 @@ impl Fabric {
 
     /// Gives `shards` shards to an edge. `None`: there are not so many together.
     pub(crate) fn attach(&self, name: crate::NodeName, shards: u16) -> Option<Arc<Port>> {
-        let base = self.ranges.lock().take(shards, Instant::now())?;
+        let base = self.ranges.lock().take(shards, &name, Instant::now())?;
         let port = Arc::new(Port::new(name, base, shards, &self.config));
         self.change(|ports| ports.push(Arc::clone(&port)));
         Some(port)
     }
 
-    /// The edge of `port` is gone. Its range rests. Again is no error.
+    /// The edge of `port` is gone. Again is no error.
     pub(crate) fn detach(&self, port: &Arc<Port>) {
-        let mut was = false;
-        self.change(|ports| {
-            let before = ports.len();
-            ports.retain(|other| !Arc::ptr_eq(other, port));
-            was = ports.len() < before;
-        });
+        self.change(|ports| ports.retain(|other| !Arc::ptr_eq(other, port)));
         port.close();
-        if was {
-            self.ranges.lock().rest(port.shards(), Instant::now());
-        }
+    }
+
+    /// The router knows no more of the sessions of a port that was detached. To be called once.
+    pub(crate) fn rest(&self, port: &Port) {
+        self.ranges.lock().rest(port.shards(), port.name().clone(), Instant::now());
     }
 
     /// Who is attached.

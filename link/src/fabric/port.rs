@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use parking_lot::Mutex;
 use roost_wire::link::Down;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 
 use super::Orphan;
 use super::merge::Merge;
@@ -22,6 +22,8 @@ pub(crate) struct Port {
     shards: u16,
     queue: Mutex<Queue>,
     news: Notify,
+    /// The router knows its sessions no more.
+    pub(crate) forgotten: OnceCell<()>,
     items_max: usize,
     bytes_max: usize,
     batch_items_max: usize,
@@ -57,6 +59,7 @@ impl Port {
             shards,
             queue: Mutex::default(),
             news: Notify::new(),
+            forgotten: OnceCell::new(),
             items_max: config.down_items_max,
             bytes_max: config.down_bytes_max,
             batch_items_max: config.batch_items_max,
@@ -117,6 +120,10 @@ impl Port {
         queue.items = VecDeque::new();
         drop(queue);
         self.news.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     /// The next batch, if there is anything to say.

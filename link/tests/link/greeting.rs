@@ -142,7 +142,7 @@ async fn both_sides_show_certificates_of_one_authority() {
 }
 
 fn hello() -> EdgeHello {
-    EdgeHello { version_min: 1, version_max: 1, node: "raw".into(), incarnation: 1, shards: 1 }
+    EdgeHello { version_min: 1, version_max: 1, node: "raw".into(), incarnation: 1, shards: 1, linked: Vec::new() }
 }
 
 /// Attaches with this greeting; gives why it was refused.
@@ -183,10 +183,15 @@ async fn a_greeting_that_makes_no_sense_is_refused() {
     ] {
         assert_eq!(attach(connect().await, hello).await.code(), code, "{name}");
     }
+    let linked = roost_link::proto::link::NodeName { node: "router-1".into(), incarnation: 1 };
+    let twice = EdgeHello { linked: vec![linked], ..hello() };
+    assert_eq!(attach(connect().await, Some(twice)).await.code(), Code::AlreadyExists);
+    let long = EdgeHello { node: "x".repeat(10_000), ..hello() };
+    assert_eq!(attach(connect().await, Some(long)).await.code(), Code::InvalidArgument);
     // Says nothing at all.
     let silent = within("it is refused", connect().await.attach(futures_util::stream::pending::<EdgeBatch>())).await;
     assert_eq!(silent.unwrap_err().code(), Code::InvalidArgument);
-    assert_eq!(router.metric("roost_link_edges_refused_total"), 6.0);
+    assert_eq!(router.metric("roost_link_edges_refused_total"), 8.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,4 +225,28 @@ fn resume(user: &str) -> roost_link::proto::link::EdgeItem {
     let session = roost_wire::link::SessionKey::new(0, 1, 1).to_bits();
     let resume = Resume { session, user: user.into(), device: "phone".into(), name: String::new() };
     EdgeItem { item: Some(Item::Resume(resume)) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_with_two_addresses_is_linked_once() {
+    let town = town();
+    let router = town.router();
+    let proxy = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let (other, addr) = (proxy.local_addr().unwrap(), router.addr);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = proxy.accept().await {
+            tokio::spawn(async move {
+                let mut through = tokio::net::TcpStream::connect(addr).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut stream, &mut through).await;
+            });
+        }
+    });
+    town.announce_addr(other);
+    let edge = town.edge_with(config(), None);
+    until("both were tried", || edge.metric("roost_link_attach_failed_total") >= 3.0).await;
+    let attached = edge.metric("roost_link_attached_total");
+    until("and again", || edge.metric("roost_link_attach_failed_total") >= 6.0).await;
+    assert_eq!(edge.metric("roost_link_attached_total"), attached, "the link that stands is left alone");
+    assert_eq!((edge.link.routers(), router.metric("roost_link_edges")), (1, 1.0));
+    Raw::enter(edge.addr, "u_ada").await;
 }

@@ -229,7 +229,8 @@ async fn what_an_edge_says_that_makes_no_sense_is_counted_and_ignored() {
     let town = town();
     let router = town.router();
     let mut client = LinkClient::new(channel(router.addr).await);
-    let hello = EdgeHello { version_min: 1, version_max: 1, node: "raw".into(), incarnation: 1, shards: 2 };
+    let hello =
+        EdgeHello { version_min: 1, version_max: 1, node: "raw".into(), incarnation: 1, shards: 2, linked: Vec::new() };
     let (here, far) = (SessionKey::new(1, 5, 5).to_bits(), SessionKey::new(2, 5, 5).to_bits());
     let frame = Some(Frame { rid: 4, body: Some(FrameBody::Sync(pb::Sync::default())) });
     let items = [

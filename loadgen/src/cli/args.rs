@@ -1,5 +1,6 @@
 //! Flags, and the scenarios they mean.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::threshold::Threshold;
         roost-load quick                                        2 000 clients for 20 s on a server of its own\n  \
         roost-load quick --clients 5000 --rate 4000 --for 60s --threshold 'delivery.p99<100ms'\n  \
         roost-load quick --target http://127.0.0.1:8080 --token-key roost-data/secrets/token-key\n  \
+        roost-load quick --target http://127.0.0.1:8081,http://127.0.0.1:8082 --token-key key   a fleet\n  \
         roost-load sends --senders 256 --for 10s                durable sends per second\n  \
         roost-load idle --connections 10000                     memory per session\n  \
         roost-load broadcast --connections 2000 --publishes 500 deliveries per CPU-second\n  \
@@ -175,9 +177,9 @@ impl Hostile {
 
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Server to put under load [default: one of its own]
-    #[arg(long, value_name = "URL", value_parser = url)]
-    pub(super) target: Option<Url>,
+    /// Server to put under load; nodes of one fleet with commas between [default: one of its own]
+    #[arg(long, value_name = "URL", value_parser = targets)]
+    pub(super) target: Option<Targets>,
     /// Directory of report.html and report.json
     #[arg(long, value_name = "DIR", default_value = "roost-report")]
     pub(super) out: PathBuf,
@@ -424,6 +426,27 @@ impl Common {
     pub(super) fn settings(&self) -> impl Iterator<Item = &str> {
         self.serve.iter().flat_map(|flags| flags.split_whitespace())
     }
+}
+
+/// Nodes to put under load: the first one, and others of its fleet.
+#[derive(Clone, Debug)]
+pub(super) struct Targets {
+    first: Url,
+    pub(super) others: Vec<Url>,
+}
+
+impl Deref for Targets {
+    type Target = Url;
+
+    fn deref(&self) -> &Url {
+        &self.first
+    }
+}
+
+fn targets(text: &str) -> Result<Targets, String> {
+    let mut urls = text.split(',').map(|text| url(text.trim()));
+    let first = urls.next().unwrap_or_else(|| Err("a URL is needed".to_owned()))?;
+    Ok(Targets { first, others: urls.collect::<Result<_, _>>()? })
 }
 
 fn url(text: &str) -> Result<Url, String> {

@@ -107,6 +107,9 @@ fn check(planned: &Planned) -> Result<(), Failed> {
     if plan.protocol == Dialect::Plain && common.target.is_none() && plan.broadcast.is_some() {
         return Err(refuse("a plain broadcast needs a --target: the server started here speaks roost".into()));
     }
+    if common.target.as_ref().is_some_and(|targets| !targets.others.is_empty()) {
+        return Err(refuse("several targets: only `quick` takes them".into()));
+    }
     if plan.drain && common.target.is_some() && common.server_pid.is_none() {
         return Err(refuse("--drain needs the --server-pid of the target".into()));
     }

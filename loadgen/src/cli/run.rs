@@ -188,6 +188,9 @@ fn check(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<(), 
     if scenario.protocol == Protocol::Plain && common.token_key.is_some() {
         return refuse("--protocol plain knows no tokens: leave out --token-key".into());
     }
+    if transport_takes_one(scenario.transport, common) {
+        return refuse("several targets: by QUIC clients come to one".into());
+    }
     check_pid(common)?;
     let sockets = if scenario.transport.is_quic() { 0 } else { u64::from(scenario.clients) };
     let needed = sockets + DESCRIPTORS_SPARE;
@@ -200,6 +203,10 @@ fn check(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<(), 
     Ok(())
 }
 
+fn transport_takes_one(transport: Transport, common: &Common) -> bool {
+    transport.is_quic() && common.target.as_ref().is_some_and(|targets| !targets.others.is_empty())
+}
+
 /// Refuses what the transport cannot do, and a target that it cannot reach.
 pub(super) fn check_carrying(
     transport: Transport,
@@ -210,7 +217,7 @@ pub(super) fn check_carrying(
     if migrating > 0.0 && !transport.is_quic() {
         return Err(refuse("--migrating: only QUIC goes on from another address: give --transport quic".into()));
     }
-    match &common.target {
+    match common.target.as_deref() {
         Some(target) if transport.has_tls() && (!target.is_tls() || ca.is_none()) => {
             Err(refuse("wss and quic have TLS: give an https:// target, and its certificate with --ca".into()))
         }
@@ -263,13 +270,16 @@ pub(super) fn refuse(why: String) -> Failed {
 pub(super) fn target(transport: Transport, common: &Common, server: Option<&OwnServer>) -> Result<Target, Failed> {
     if let Some(server) = server {
         let address = server.quic.filter(|_| transport.is_quic()).unwrap_or(server.listen);
-        return Ok(Target { address, host: server.listen.to_string(), path: "/ws".into() });
+        return Ok(Target { address, host: server.listen.to_string(), path: "/ws".into(), others: Vec::new() });
     }
-    let url = common.target.as_ref().context("there is a target or a server")?;
-    let unknown = || Failed::Unreachable(format!("cannot find the address of {}", url.host()));
-    let address = resolve(url).ok_or_else(unknown)?;
-    let (host, path) = parts(&url.to_string());
-    Ok(Target { address, host, path })
+    let targets = common.target.as_ref().context("there is a target or a server")?;
+    let found = |url: &Url| {
+        let unknown = || Failed::Unreachable(format!("cannot find the address of {}", url.host()));
+        Ok((resolve(url).ok_or_else(unknown)?, parts(&url.to_string())))
+    };
+    let (address, (host, path)) = found(targets)?;
+    let others = targets.others.iter().map(|url| found(url).map(|(address, (host, _))| (address, host)));
+    Ok(Target { address, host, path, others: others.collect::<Result<_, Failed>>()? })
 }
 
 /// Host (with port) and path of `ws://host:port/path`.

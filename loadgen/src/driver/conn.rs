@@ -94,11 +94,12 @@ impl Worker {
             };
         }
         let (target, state) = (&self.shared.target, &mut self.slots[slot as usize]);
+        let (address, host) = target.of(client);
         let opened = state
             .client
-            .open(&target.path, &target.host, &mut self.pen)
+            .open(&target.path, host, &mut self.pen)
             .map_err(|error| error.to_string())
-            .and_then(|()| source::connect(target.address, client).map_err(|error| reason(&error)))
+            .and_then(|()| source::connect(address, client).map_err(|error| reason(&error)))
             .and_then(|mut stream| {
                 let both = Interest::READABLE | Interest::WRITABLE;
                 let registered = self.poll.registry().register(&mut stream, Token(slot as usize), both);

@@ -52,6 +52,18 @@ pub(crate) struct Target {
     /// As in the `Host` field.
     pub host: String,
     pub path: String,
+    /// Further nodes of the same fleet: clients take turns.
+    pub others: Vec<(SocketAddr, String)>,
+}
+
+impl Target {
+    /// Where a client connects, and the `Host` field.
+    pub(crate) fn of(&self, client: ClientNo) -> (SocketAddr, &str) {
+        match client as usize % (self.others.len() + 1) {
+            0 => (self.address, &self.host),
+            place => (self.others[place - 1].0, &self.others[place - 1].1),
+        }
+    }
 }
 
 /// How clients enter.

@@ -61,6 +61,8 @@ async fn an_adopted_session_joins_the_large_groups_that_are_loaded() {
         clients.push(house.enter(other).await);
     }
     let conv = house.group(&ada, &others).await;
+    // It is loaded by the first who asks for it.
+    house.send(&ada, &conv, "1", "hi").await;
     house.leave(&clients[2]);
     let member = house.adrift("u_3");
     house.router.adopt(&adoptee(&member, "phone", ""));

@@ -1,5 +1,6 @@
 //! Commands that talk to a server or its data directory.
 
+pub(crate) mod drain;
 pub(crate) mod key;
 mod migrate;
 pub(crate) mod publish;

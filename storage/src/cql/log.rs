@@ -21,7 +21,7 @@ use super::db::Failure;
 use super::effects::{Effects, Hand, rank};
 use super::known::Known;
 use crate::{
-    APPEND_ENTRIES_MAX, Append, Appended, CONFLICT_ENTRIES_MAX, ConvMeta, Entry, Member, Range, Result, Stamp,
+    APPEND_ENTRIES_MAX, Append, Appended, CONFLICT_ENTRIES_MAX, ConvMeta, Member, Range, Result, Stamp,
     StoreError, rules,
 };
 
@@ -331,7 +331,7 @@ impl CqlStore {
         }
         self.shared.faults.after_log()?;
         // Late effects are told with a new stamp: nobody may look where the old one is any more.
-        let late = began.elapsed() > self.shared.request_timeout;
+        let late = began.elapsed() > self.shared.options.request_timeout;
         let hand = if late { Hand::Repair } else { Hand::First };
         let effects = if late { effects.at(self.shared.clock.stamp()) } else { effects };
         self.apply(&append.conv, bucket, &effects, hand).await.map_err(|error| match error {

@@ -34,7 +34,6 @@ mod users;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use roost_wire::{ConvId, UserId};
@@ -75,10 +74,16 @@ struct Shared {
     members_reads: Coalesce<ConvId, Vec<(String, Option<i8>)>>,
     notes: notes::Notes,
     faults: Faults,
-    request_timeout: Duration,
+    options: CqlOptions,
 }
 
 impl CqlStore {
+    /// What it was opened with.
+    #[must_use]
+    pub fn options(&self) -> &CqlOptions {
+        &self.shared.options
+    }
+
     /// What the store counts.
     #[must_use]
     pub fn metrics(&self) -> &CqlMetrics {
@@ -97,6 +102,12 @@ impl CqlStore {
     pub fn shift_clock(&self, off_ms: i64) {
         let now_ms = self.shared.clock.now() / 1000;
         self.shared.clock.look(std::time::Instant::now(), now_ms.saturating_add_signed(off_ms));
+    }
+
+    /// Writes what waits to be noted, so that other nodes need not find it out: for the end of a server that has time.
+    /// Nothing is lost without it.
+    pub async fn flush(&self) {
+        notes::round(&self.shared).await;
     }
 
     /// Waits until this node alone appends to `conv`, or makes it good.

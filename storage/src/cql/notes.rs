@@ -15,8 +15,9 @@ use super::effects::{Hand, rank};
 use super::metrics::CqlMetrics;
 use super::{Shared, WRITES_AT_ONCE};
 
-/// Pause between two rounds. A conversation that is busy is noted once in it.
-const ROUND: Duration = Duration::from_millis(250);
+/// Pause between two rounds. A conversation that is busy is noted once in it; a node that reads one before that applies the
+/// effects once more.
+const ROUND: Duration = Duration::from_millis(25);
 /// Conversations whose note waits.
 const NOTES_WAITING_MAX: usize = 64 * 1024;
 

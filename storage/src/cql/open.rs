@@ -23,6 +23,9 @@ use super::{CqlStore, Shared, TURNS};
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Pause between two looks at the servers' clock.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
+/// Tries to read the version of a schema that is changing, and the pause between two.
+const LOOKS_MAX: usize = 6;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CLOCK: &str = "SELECT toUnixTimestamp(now()) FROM system.local";
 /// The part of `schema_migrations` that all versions are in.
 pub(super) const PART: i32 = 0;
@@ -56,7 +59,7 @@ impl CqlStore {
             members_reads: Coalesce::default(),
             notes: Notes::default(),
             faults: super::Faults::default(),
-            request_timeout: options.request_timeout,
+            options,
         });
         tokio::spawn(Notes::write(Arc::downgrade(&shared)));
         tokio::spawn(watch_clock(Arc::downgrade(&shared)));
@@ -121,7 +124,20 @@ fn check(options: &CqlOptions) -> Result<(), CqlOpenError> {
 }
 
 /// The version of the schema in `keyspace`: 0 if it has no tables of ours, `None` if it is not there.
+///
+/// While another node migrates, a server may list a table that it cannot read yet: so a failure is looked at again.
 pub(super) async fn version(session: &Session, keyspace: &str) -> Result<Option<u32>, CqlOpenError> {
+    for _ in 1..LOOKS_MAX {
+        match look_at_version(session, keyspace).await {
+            Err(error) => tracing::debug!(%error, "looking again"),
+            found => return found,
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    look_at_version(session, keyspace).await
+}
+
+async fn look_at_version(session: &Session, keyspace: &str) -> Result<Option<u32>, CqlOpenError> {
     let what = "reading the version of the schema";
     let count = |rows: scylla::response::query_result::QueryResult| {
         rows.into_rows_result().map(|rows| rows.rows_num()).map_err(|error| failed(what, &error.to_string()))

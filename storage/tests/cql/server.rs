@@ -24,6 +24,7 @@ impl Server {
             nodes,
             block,
             durable,
+            heap_mib: if durable { 512 } else { 1024 },
             // Where nothing is to fail, a busy machine is no reason to.
             server_timeout: Duration::from_secs(if durable { 2 } else { 8 }),
             ..Options::default()
@@ -35,9 +36,10 @@ impl Server {
 
     /// Settings with a keyspace of their own.
     pub(crate) fn options(&self) -> CqlOptions {
+        let keyspace = format!("roost_{}", self.keyspaces.fetch_add(1, Relaxed));
         CqlOptions {
             contact_points: self.contact_points.iter().map(ToString::to_string).collect(),
-            keyspace: format!("roost_{}", self.keyspaces.fetch_add(1, Relaxed)),
+            keyspace,
             request_timeout: Duration::from_secs(if self.nodes == 1 { 10 } else { 3 }),
             ..CqlOptions::default()
         }

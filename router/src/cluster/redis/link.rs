@@ -18,7 +18,7 @@ const MESSAGES_AT_ONCE_MAX: usize = 16_384;
 /// Commands that wait for the connection.
 const COMMANDS_QUEUED_MAX: usize = 100_000;
 const RECONNECT_AFTER_MIN_MS: u32 = 50;
-const RECONNECT_AFTER_MAX_MS: u32 = 1000;
+const RECONNECT_AFTER_MAX_MS: u32 = 500;
 const RECONNECT_JITTER_MS: u32 = 50;
 /// After this a client whose own task ended for good is started again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);

@@ -35,8 +35,9 @@ metrics! {
     parcels_sent: Counter = "roost_redis_parcels_sent_total", "Parcels sent, each once whatever the number of nodes.";
     messages_sent: Counter = "roost_redis_messages_sent_total", "Messages sent, one for each batch of parcels and node.";
     bytes_sent: Counter = "roost_redis_bytes_sent_total", "Bytes of the messages sent.";
-    messages_failed: Counter = "roost_redis_messages_failed_total", "Messages that Redis did not take.";
-    messages_unheard: Counter = "roost_redis_messages_unheard_total", "Messages to a node on the table that nobody received.";
+    messages_failed: Counter = "roost_redis_messages_failed_total", "Times Redis did not take a message.";
+    messages_held: Gauge = "roost_redis_held_messages", "Messages that did not arrive and are tried again.";
+    messages_unheard: Counter = "roost_redis_messages_unheard_total", "Messages lost because nobody received them in time.";
     messages_heard: Counter = "roost_redis_messages_heard_total", "Messages of other nodes that arrived.";
     parcels_heard: Counter = "roost_redis_parcels_heard_total", "Parcels of other nodes that arrived and could be read.";
     messages_refused: Counter = "roost_redis_messages_refused_total", "Messages that could not be read: broken, too large, or of another version.";

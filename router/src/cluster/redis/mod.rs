@@ -3,7 +3,7 @@
 //! Redis holds hints. Losing it loses nothing that was acknowledged: what could not be told is noticed by the numbers
 //! of parcels, and doubted.
 //!
-//! - [`RedisBus`]: parcels out (`queue`, `send`) and in (`receive`), as `codec` has them as bytes; a sharded channel for
+//! - [`RedisBus`]: parcels out (`queue`, `send`, `held`) and in (`receive`), as `codec` has them as bytes; a sharded channel for
 //!   each node, on one Redis or on Redis Cluster;
 //! - `registry`, [`NodeTable`]: who is live, and where;
 //! - [`Leases`]: who does a job that one node does; [`Settings`]: what all nodes follow;
@@ -19,6 +19,7 @@
 mod bridge;
 mod codec;
 mod error;
+mod held;
 mod lease;
 mod link;
 mod metrics;

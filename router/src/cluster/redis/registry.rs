@@ -223,6 +223,8 @@ impl Shared {
             news
         });
         if before.link != Link::Up {
+            // It could not hear itself while Redis was away.
+            *self.heard.lock() = [Instant::now(); 2];
             self.resume.notify_one();
         }
     }
@@ -234,9 +236,8 @@ impl Shared {
         let live: Vec<NodeId> = routers.filter(|id| *id != self.node).collect();
         let mut targets = self.targets.lock();
         let lately = |target: &&Target| now.duration_since(target.seen) < TARGET_GRACE;
-        let gone = targets.iter().filter(|target| !live.contains(&target.node)).filter(lately);
-        let gone = gone.map(|target| Target { live: false, ..*target });
-        let live = live.iter().map(|node| Target { node: *node, live: true, seen: now });
+        let gone = targets.iter().filter(|target| !live.contains(&target.node)).filter(lately).copied();
+        let live = live.iter().map(|node| Target { node: *node, seen: now });
         let all: Vec<Target> = live.chain(gone).collect();
         *targets = all.into();
     }

@@ -62,9 +62,7 @@ pub(super) type Bridged = (String, Bytes);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target {
     pub(super) node: NodeId,
-    /// It is on the table now.
-    pub(super) live: bool,
-    /// When it last was.
+    /// When it was last on the table.
     pub(super) seen: Instant,
 }
 
