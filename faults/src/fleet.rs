@@ -228,6 +228,11 @@ impl Node {
         }
     }
 
+    /// Its process; `None` while there is none.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let child = self.child.as_ref().context("the node does not run")?;
         Ok(kill_process(Pid::from_child(child), signal)?)

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod cells;
+mod crowd;
 mod fleet;
 mod load;
 mod proxy;
@@ -63,6 +64,9 @@ struct Args {
     /// All pairs of faults as well
     #[arg(long, conflicts_with = "only")]
     pairs: bool,
+    /// Instead of the cells: so many clients, one node killed, and how soon all are back
+    #[arg(long, value_name = "N", conflicts_with_all = ["only", "pairs"])]
+    crowd: Option<usize>,
     /// Write what was found here
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -140,6 +144,11 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
     let of_routers = |cell: &Cell| cell.0.iter().any(|fault| fault.needs_routers());
     anyhow::ensure!(args.routers > 0 || !cells.iter().any(of_routers), "there are no routers to break: --routers 2");
     let mut fleet = Fleet::start(&shape).await?;
+    if let Some(count) = args.crowd {
+        let comeback = crowd::run(&mut fleet, count).await?;
+        println!("{}", serde_json::to_string_pretty(&comeback)?);
+        return Ok(true);
+    }
     println!(
         "| fault | acknowledged | lost | doubled | reordered | refused | longest silence | slowest acknowledgement |\n|---|---|---|---|---|---|---|---|"
     );

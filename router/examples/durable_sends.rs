@@ -1,8 +1,12 @@
-//! How many durable sends per second go through the router, on the store given: `memory` or `embedded`.
+//! How many durable sends per second go through the router, on the store given: `memory`, `embedded`, or `cql` at an
+//! address.
 //!
 //! `cargo run --release -p roost-router --example durable_sends -- embedded 256 10`
+//! `cargo run --release -p roost-router --example durable_sends -- cql 64 10 127.0.0.1:9042`
+//! `cargo run --release -p roost-router --example durable_sends -- cql-hot 64 10 127.0.0.1:9042`
 //!
-//! Each of the senders keeps one SEND to its direct conversation in flight, as an edge would pass it on. Printed are
+//! Each of the senders keeps one SEND to its direct conversation in flight, as an edge would pass it on; with `cql-hot` all
+//! to the same group. Printed are
 //! acknowledged sends per second and CPU time per send, of the whole process, as /proc tells it.
 
 use std::sync::Arc;
@@ -11,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use roost_router::auth::{Claims, Keys, Scope};
 use roost_router::{Downstream, Env, Router, RouterConfig, SystemEnv};
-use roost_storage::{EmbeddedOptions, EmbeddedStore, MemoryStore, Store};
+use roost_storage::{CqlOptions, CqlStore, EmbeddedOptions, EmbeddedStore, MemoryStore, Replication, Store};
 use roost_wire::link::{Down, SessionKey, Up};
 use roost_wire::pb::{self, Body, Kind};
 use roost_wire::{FrameBody, UserId};
@@ -43,7 +47,7 @@ fn cpu_seconds() -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-async fn run<S: Store>(store: S, senders: u32, seconds: u64) {
+async fn run<S: Store>(store: S, senders: u32, seconds: u64, hot: bool) {
     let (replies, mut down) = mpsc::unbounded_channel();
     let edge = Arc::new(Edge { replies, delivered: AtomicU64::new(0) });
     let router =
@@ -64,9 +68,12 @@ async fn run<S: Store>(store: S, senders: u32, seconds: u64) {
     router.submit(&mut batch);
     let command = |n: u32, rid: u64, body| Up::Command { session: SessionKey::new(0, n, 0), user: user(n), rid, body };
     let mut convs = vec![String::new(); senders as usize];
-    for n in 0..senders {
-        let members = vec![user((n + 1) % senders).into()];
-        let create = pb::Create { kind: Kind::Direct.into(), members, ..pb::Create::default() };
+    for n in 0..if hot { 1 } else { senders } {
+        let (kind, members) = match hot {
+            true => (Kind::Group, (1..senders).map(|n| user(n).into()).collect()),
+            false => (Kind::Direct, vec![user((n + 1) % senders).into()]),
+        };
+        let create = pb::Create { kind: kind.into(), name: "Birds".into(), members, ..pb::Create::default() };
         batch.push(command(n, 2, FrameBody::Create(create)));
     }
     router.submit(&mut batch);
@@ -86,8 +93,13 @@ async fn run<S: Store>(store: S, senders: u32, seconds: u64) {
             let n = session.slot();
             match frame.body {
                 Some(FrameBody::Conversation(made)) => {
-                    convs[n as usize] = made.conv;
-                    ready += 1;
+                    if hot {
+                        convs.fill(made.conv);
+                        ready = senders;
+                    } else {
+                        convs[n as usize] = made.conv;
+                        ready += 1;
+                    }
                     if ready == senders {
                         (began, cpu) = (Instant::now(), cpu_seconds());
                         batch.extend((0..senders).map(|n| send(n, &convs[n as usize])));
@@ -126,10 +138,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let senders = args.next().map_or(Ok(256), |text| text.parse())?;
     let seconds = args.next().map_or(Ok(5), |text| text.parse())?;
     match kind.as_str() {
-        "memory" => run(MemoryStore::default(), senders, seconds).await,
+        "memory" => run(MemoryStore::default(), senders, seconds, false).await,
+        "cql" | "cql-hot" => {
+            let contact_points = vec![args.next().ok_or("where is it? HOST:PORT")?];
+            let options = CqlOptions { contact_points, keyspace: "durable_sends".into(), ..CqlOptions::default() };
+            CqlStore::migrate(&options, &Replication { factor: 1, datacenter: None }).await?;
+            run(CqlStore::connect(options).await?, senders, seconds, kind == "cql-hot").await;
+        }
         _ => {
             let dir = tempfile::tempdir()?;
-            run(EmbeddedStore::open(dir.path(), &EmbeddedOptions::default())?, senders, seconds).await;
+            run(EmbeddedStore::open(dir.path(), &EmbeddedOptions::default())?, senders, seconds, false).await;
         }
     }
     Ok(())

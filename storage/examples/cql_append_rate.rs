@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use roost_fixtures::cassandra::{Cassandra, Options};
-use roost_storage::{
-    Append, Appended, ConvMeta, CqlOptions, CqlStore, Entry, IndexUpdate, Member, Replication, Store,
-};
+use roost_storage::{Append, Appended, ConvMeta, CqlOptions, CqlStore, Entry, IndexUpdate, Member, Replication, Store};
 use roost_wire::pb::{Body, Kind, Role};
 use roost_wire::{ConvId, UserId};
 use scylla::client::session::Session;
@@ -69,7 +67,8 @@ where
 
 /// Conditional inserts of rows of their own: what a program without any design reaches.
 async fn bare(session: Arc<Session>, keyspace: &str, time: Duration, tasks: usize) -> anyhow::Result<Rate> {
-    let table = format!("CREATE TABLE IF NOT EXISTS {keyspace}.bare (id text, seq bigint, body blob, PRIMARY KEY (id, seq))");
+    let table =
+        format!("CREATE TABLE IF NOT EXISTS {keyspace}.bare (id text, seq bigint, body blob, PRIMARY KEY (id, seq))");
     session.query_unpaged(table, ()).await?;
     let insert = format!("INSERT INTO {keyspace}.bare (id, seq, body) VALUES (?, ?, ?) IF NOT EXISTS");
     let mut insert = session.prepare(insert).await?;
@@ -176,7 +175,12 @@ async fn run(contact_points: Vec<String>, time: Duration, tasks: usize) -> anyho
             for batch in [8, 64, 256] {
                 let rate = appends(&store, 100 + batch, time, 1, batch).await?;
                 print(&format!("1 conversation, {batch} entries an append"), &rate, plain.appends);
-                println!("{:<44} {:>10} {:>10.1}x", "  entries against one entry an append", "", rate.entries / one.entries);
+                println!(
+                    "{:<44} {:>10} {:>10.1}x",
+                    "  entries against one entry an append",
+                    "",
+                    rate.entries / one.entries
+                );
             }
         }
     }

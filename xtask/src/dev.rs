@@ -24,36 +24,70 @@ const FIRST_ADMIN_PORT: u16 = 9091;
 pub(crate) fn cluster(steps: &mut Steps, nodes: u16, ring: usize) -> anyhow::Result<()> {
     ensure!((1..=9).contains(&nodes), "--nodes: 1 to 9");
     steps.run("build the server", &mut cargo(["build", "--release", "--package", "roost-server"]))?;
-    let roost = target().join("release").join("roost");
     let stop = stop_when_asked()?;
-    let folder = tempfile::tempdir().context("cannot make a folder")?;
     println!("\nstarting Redis and {ring} of Cassandra…");
-    let redis = Redis::start()?;
-    let cassandra = Cassandra::start(&Options { nodes: ring, ..Options::default() })?;
-    let points: Vec<String> = cassandra.contact_points().iter().map(ToString::to_string).collect();
-    let store = format!("cql://{}/roost", points.join(","));
-    let replication = ring.min(3).to_string();
-    run(&roost, &["store", "migrate", &store, "--replication", &replication])?;
-    let key = folder.path().join("token-key");
-    run(&roost, &["store", "key", &store, "--out", &key.to_string_lossy()])?;
-    let mut fleet = Vec::new();
-    for number in 0..nodes {
-        fleet.push(Node::start(&roost, folder.path(), number, &store, &redis.url())?);
-    }
-    for node in &mut fleet {
-        node.await_ready()?;
-    }
-    tell(&fleet, &store, &redis.url(), &key);
+    let mut fleet = Fleet::start(nodes, ring)?;
+    fleet.tell();
     while stop.recv_timeout(Duration::from_secs(1)).is_err() {
-        for node in &mut fleet {
+        for node in &mut fleet.nodes {
             if let Some(status) = node.child.try_wait()? {
                 bail!("{} ended with {status}: see {}", node.name, node.log.display());
             }
         }
     }
     println!("\nstopping…");
-    fleet.iter().try_for_each(|node| kill_process(Pid::from_child(&node.child), Signal::TERM))?;
-    fleet.iter_mut().try_for_each(Node::await_end)
+    fleet.nodes.iter().try_for_each(|node| kill_process(Pid::from_child(&node.child), Signal::TERM))?;
+    fleet.nodes.iter_mut().try_for_each(Node::await_end)
+}
+
+/// A fleet on this machine; ends when it is dropped.
+pub(crate) struct Fleet {
+    nodes: Vec<Node>,
+    pub(crate) redis: Redis,
+    pub(crate) cassandra: Cassandra,
+    store: String,
+    /// The file with the key that signs its tokens.
+    pub(crate) key: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Fleet {
+    /// Starts the release build of the server, `nodes` times, on `ring` nodes of Cassandra.
+    pub(crate) fn start(nodes: u16, ring: usize) -> anyhow::Result<Self> {
+        let roost = target().join("release").join("roost");
+        let folder = tempfile::tempdir().context("cannot make a folder")?;
+        let redis = Redis::start()?;
+        let cassandra = Cassandra::start(&Options { nodes: ring, ..Options::default() })?;
+        let points: Vec<String> = cassandra.contact_points().iter().map(ToString::to_string).collect();
+        let store = format!("cql://{}/roost", points.join(","));
+        run(&roost, &["store", "migrate", &store, "--replication", &ring.min(3).to_string()])?;
+        let key = folder.path().join("token-key");
+        run(&roost, &["store", "key", &store, "--out", &key.to_string_lossy()])?;
+        let start = |number| Node::start(&roost, folder.path(), number, &store, &redis.url());
+        let mut nodes = (0..nodes).map(start).collect::<anyhow::Result<Vec<Node>>>()?;
+        nodes.iter_mut().try_for_each(Node::await_ready)?;
+        Ok(Self { nodes, redis, cassandra, store, key, _folder: folder })
+    }
+
+    /// Where clients connect, node by node.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.port)).collect()
+    }
+
+    fn tell(&self) {
+        let Self { nodes, redis, store, key, .. } = self;
+        println!("\nA fleet of {} nodes serves, on one Cassandra keyspace and one Redis.\n", nodes.len());
+        for Node { name, port, admin, log, .. } in nodes {
+            println!("  {name}   http://127.0.0.1:{port}/   http://127.0.0.1:{admin}/readyz   {}", log.display());
+        }
+        println!("\n  store  {store}\n  redis  {}\n", redis.url());
+        println!(
+            "Open two of the pages in two windows, enter two names, and chat across nodes. Or put it under load:\n"
+        );
+        let (target, key) = (self.urls().join(","), key.display());
+        println!("  cargo run --release -p roost-loadgen -- quick --target {target} --token-key {key}\n");
+        println!("Ctrl-C stops everything; nothing is kept.");
+    }
 }
 
 /// Gets something once Ctrl-C is pressed or SIGTERM comes.
@@ -69,19 +103,6 @@ fn run(roost: &Path, args: &[&str]) -> anyhow::Result<()> {
         Command::new(roost).args(args).status().with_context(|| format!("cannot start {}", roost.display()))?;
     ensure!(status.success(), "`roost {}` failed", args.join(" "));
     Ok(())
-}
-
-fn tell(fleet: &[Node], store: &str, redis: &str, key: &Path) {
-    println!("\nA fleet of {} nodes serves, on one Cassandra keyspace and one Redis.\n", fleet.len());
-    for node in fleet {
-        let Node { name, port, admin, log, .. } = node;
-        println!("  {name}   http://127.0.0.1:{port}/   http://127.0.0.1:{admin}/readyz   {}", log.display());
-    }
-    let target = fleet.iter().map(|node| format!("http://127.0.0.1:{}", node.port)).collect::<Vec<_>>().join(",");
-    println!("\n  store  {store}\n  redis  {redis}\n");
-    println!("Open two of the pages in two windows, enter two names, and chat across nodes. Or put it under load:\n");
-    println!("  cargo run --release -p roost-loadgen -- quick --target {target} --token-key {}\n", key.display());
-    println!("Ctrl-C stops everything; nothing is kept.");
 }
 
 /// A node of the fleet; killed when it is dropped.

@@ -24,6 +24,8 @@ pub(crate) enum Part {
     Python,
     /// The Autobahn test suite against a release build.
     Autobahn,
+    /// A fleet of real processes, broken in every way while people talk; some of these ways where all tests are run.
+    Faults,
 }
 
 /// Python packages of the tests.
@@ -48,6 +50,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
     }
     if wanted(Part::Miri) {
         miri::run_if_here(steps)?;
+    }
+    if wanted(Part::Faults) {
+        faults(steps, parts.contains(&Part::Faults))?;
     }
     if wanted(Part::Web) || wanted(Part::Python) {
         steps.run("build the server", &mut cargo(["build", "--package", "roost-server"]))?;
@@ -74,6 +79,28 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
         let mut npm = Command::new("npm");
         npm.args(["test", "--silent"]).current_dir(root().join("web")).env("ROOST_BIN", server());
         steps.tests("web", &mut npm)?;
+    }
+    Ok(())
+}
+
+/// Breaks fleets, of nodes that do everything and of edges and routers apart: in `every` way, or in those that a
+/// minute shows.
+fn faults(steps: &mut Steps, every: bool) -> anyhow::Result<()> {
+    tools::redis(steps)?;
+    let release: &[&str] = if every { &["--release"] } else { &[] };
+    let build = ["build", "--package", "roost-server", "--package", "roost-faults"];
+    steps.run("build the fleet", &mut cargo(build.iter().chain(release).copied()))?;
+    let folder = target().join(if every { "release" } else { "debug" });
+    for (name, shape, some) in [
+        ("faults of nodes", &["--nodes", "3"][..], "node-killed,redis-killed,cassandra-killed"),
+        ("faults of edges and routers", &["--nodes", "3", "--routers", "2"], "router-killed,link-dark"),
+    ] {
+        let mut command = Command::new(folder.join("roost-faults"));
+        command.arg("--roost").arg(folder.join("roost")).args(shape);
+        if !every {
+            command.args(["--only", some, "--people", "10", "--every", "200ms"]);
+        }
+        steps.run(name, &mut command)?;
     }
     Ok(())
 }

@@ -150,7 +150,9 @@ fn endpoint(inner: &Inner, addr: &RouterAddr) -> Result<Endpoint, String> {
 /// # Errors
 /// Why there is no link, for people.
 async fn attach(inner: &Arc<Inner>, addr: &RouterAddr) -> Result<(Arc<Peer>, Streaming<RouterBatch>), String> {
-    let channel = endpoint(inner, addr)?.connect().await.map_err(|error| chain(&error))?;
+    // A router that stands still accepts connections all the same: its kernel does.
+    let connecting = timeout(inner.config.attach_within, endpoint(inner, addr)?.connect()).await;
+    let channel = connecting.map_err(|_| "no connection in time".to_owned())?.map_err(|error| chain(&error))?;
     let greeting = timeout(inner.config.attach_within, greet(inner, channel.clone()));
     let (name, queue, incoming) = greeting.await.map_err(|_| "it did not greet in time".to_owned())??;
     let peer = Arc::new(Peer::new(name, queue, channel));

@@ -186,3 +186,83 @@ impl Downstream for Fabric {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use roost_wire::CloseCode;
+    use roost_wire::link::{Audience, Envelope, Lane};
+    use roost_wire::{FrameBody, pb};
+
+    use super::*;
+    use crate::NodeName;
+
+    fn accepted(session: SessionKey) -> Down {
+        Down::Accepted { session, rid: 1, user: UserId::from_bits(7), welcome: Box::default() }
+    }
+
+    fn edge(incarnation: u64) -> NodeName {
+        NodeName { node: "edge".into(), incarnation }
+    }
+
+    #[test]
+    fn a_session_that_is_accepted_for_nobody_is_found() {
+        let fabric = Fabric::new(None, LinkConfig::default());
+        let mut found = fabric.orphans().unwrap();
+        assert!(fabric.orphans().is_none(), "one looks after them");
+        let port = fabric.attach(edge(1), 2).unwrap();
+        let shard = port.shards().start;
+        let [closed, vacant] = [shard, shard + 2].map(|shard| SessionKey::new(shard, 1, 0));
+        fabric.post(shard, &mut vec![accepted(closed)]);
+        assert!(found.try_recv().is_err(), "it has an edge");
+        port.close();
+        fabric.post(shard, &mut vec![Down::Doubt, accepted(closed)]);
+        assert_eq!(found.try_recv().map(|(session, _)| session), Ok(closed));
+        fabric
+            .post(vacant.shard(), &mut vec![accepted(vacant), Down::Close { session: vacant, code: CloseCode::Drain }]);
+        assert_eq!(found.try_recv().map(|(session, _)| session), Ok(vacant));
+        assert!(found.try_recv().is_err());
+    }
+
+    #[test]
+    fn shards_are_those_that_somebody_has() {
+        let fabric = Fabric::new(None, LinkConfig::default());
+        let shards = || {
+            let mut shards = Vec::new();
+            fabric.for_each_shard(|shard| shards.push(shard));
+            shards
+        };
+        assert!(shards().is_empty());
+        let [one, two, three] = [1, 2, 3].map(|incarnation| fabric.attach(edge(incarnation), 2).unwrap());
+        assert_eq!(shards(), [1, 2, 3, 4, 5, 6], "0 is for calls");
+        fabric.detach(&two);
+        assert_eq!(shards(), [1, 2, 5, 6]);
+        assert_eq!(fabric.ports().len(), 2);
+        fabric.rest(&two);
+        assert_eq!(fabric.attach(edge(4), 2).unwrap().shards(), 7..9, "it rests");
+        assert_eq!(fabric.attach(edge(2), 2).unwrap().shards(), 3..5, "but not for its own edge");
+        assert!(fabric.attach(edge(5), 1016).is_none());
+        assert_eq!((one.shards(), three.shards()), (1..3, 5..7));
+    }
+
+    #[test]
+    fn above_the_limits_pushes_are_dropped_and_nothing_else() {
+        let config = LinkConfig { down_items_max: 3, down_bytes_max: 100_000, ..LinkConfig::default() };
+        let fabric = Fabric::new(None, config);
+        let port = fabric.attach(edge(1), 1).unwrap();
+        let session = SessionKey::new(port.shards().start, 1, 0);
+        let push = |bytes: usize| {
+            let body = Some(pb::Body { text: "x".repeat(bytes), event: None });
+            let envelope = Envelope::new(Lane::Durable, FrameBody::Entry(pb::Entry { body, ..pb::Entry::default() }));
+            Down::Deliver { envelope, audience: Audience::Sessions([session].into()) }
+        };
+        let extend = || Down::Extend { session, expires: 1 };
+        fabric.post(session.shard(), &mut vec![push(60_000), push(60_000), push(1), extend(), extend(), push(1)]);
+        assert_eq!(fabric.metrics().get("roost_link_down_dropped_total"), Some(2.0), "too large, and too many");
+        let Next::Batch(batch) = port.next() else { panic!("there is something") };
+        assert_eq!(batch.items.iter().filter(|item| item.is_push()).count(), 2);
+        assert_eq!(batch.items.len(), 5, "and a doubt");
+        assert!(matches!(port.next(), Next::Wait), "told once");
+        fabric.post(session.shard(), &mut vec![push(90_000)]);
+        assert!(matches!(port.next(), Next::Batch(batch) if batch.items.len() == 1), "there is room again");
+    }
+}

@@ -126,7 +126,7 @@ fn sessions(router: &RouterNode) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_router_is_killed_under_load_and_nobody_notices_but_by_a_sync() {
+async fn f30_a_router_that_dies_takes_no_session_and_no_message_with_it() {
     let town = town();
     let (mut one, two) = (town.router(), town.router());
     let load = Load::new(vec![town.edge().await, town.edge().await]).await;
@@ -199,6 +199,9 @@ async fn what_a_session_watched_and_subscribed_to_goes_with_it() {
     let gone = ada.push().await;
     assert!(matches!(gone, FrameBody::Presence(presence) if !presence.users[0].online));
     assert_eq!(two.router.metrics().get("roost_router_sessions_adopted_total"), Some(2.0));
+    let topics = edge.running.as_ref().unwrap().handle().metrics();
+    let topics = topics.iter().find(|sample| sample.name == "roost_topic_memberships").unwrap().value;
+    assert_eq!(topics, 1.0, "the names of the router that is gone are left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,4 +284,22 @@ async fn a_newer_connection_of_the_device_is_not_replaced_by_one_that_is_brought
     assert_eq!(old.closed().await, Some(CloseCode::Drain.number()), "it may come again");
     assert!(matches!(new.call(FrameBody::Sync(pb::Sync::default())).await, FrameBody::Changed(_)));
     assert_eq!(sessions(&two), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routers_die_one_after_the_other_while_sessions_are_being_brought_along() {
+    // At 100 sessions a second bringing takes longer than the next router lives.
+    let town = town_with(roost_link::LinkConfig { resumes_per_second: 100, ..config() });
+    let mut routers = std::collections::VecDeque::from([town.router(), town.router()]);
+    let load = Load::new(vec![town.edge().await, town.edge().await]).await;
+    let (edges, _clients) = load
+        .run(async {
+            for _ in 0..6 {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                routers.push_back(town.router());
+                drop(routers.pop_front());
+            }
+        })
+        .await;
+    assert!(edges.iter().all(|edge| edge.metric("roost_link_lost_total") >= 5.0));
 }

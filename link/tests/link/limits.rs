@@ -263,3 +263,46 @@ async fn what_an_edge_says_that_makes_no_sense_is_counted_and_ignored() {
     until("they are counted", || router.metric("roost_link_up_garbled_total") >= count).await;
     assert_eq!(router.metric("roost_link_edges"), 1.0, "the link stands");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_repeated_for_a_session_is_tried_until_taken_and_its_client_syncs_once() {
+    let town = town();
+    let mut first = town.router();
+    let edge = town.edge().await;
+    let mut ada = Raw::enter(edge.addr, "u_ada").await;
+    ada.call(FrameBody::Subscribe(pb::Subscribe { channel: "news".into() })).await;
+    ada.pushes_so_far().await;
+    let mut player = play().await;
+    town.announce_addr(player.addr);
+    until("both are linked", || edge.link.routers() == 2).await;
+    first.kill();
+    assert!(
+        matches!(player.hear().await, Brought::Resume(Resume { user, device, .. }) if user == "u_ada" && device == "raw")
+    );
+    let subscribes = |brought: Brought| match brought {
+        Brought::Command(Command {
+            session, frame: Some(Frame { rid, body: Some(FrameBody::Subscribe(_)) }), ..
+        }) => (session, rid),
+        other => panic!("{other:?}"),
+    };
+    let (session, rid) = subscribes(player.hear().await);
+    player.say(vec![reply(session, rid, FrameBody::Error(ErrorCode::Overloaded.error()))]);
+    let (_, rid) = subscribes(player.hear().await);
+    // It leaves before it has answered: all is repeated at the next one, and its answer counts for nothing.
+    let two = town.router();
+    until("the next one is linked", || edge.link.routers() == 2).await;
+    let _ = player.say.send(RouterBatch { goodbye: true, ..RouterBatch::default() });
+    assert!(matches!(player.hear().await, Brought::Gone(_)));
+    player.say(vec![reply(session, rid, FrameBody::Ok(pb::Ok {}))]);
+    until("the session is there", || two.router.metrics().get("roost_router_sessions") == Some(1.0)).await;
+    let mut syncs = 0;
+    while syncs == 0 {
+        syncs += usize::from(matches!(ada.push().await, FrameBody::Changed(_)));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let more = ada.pushes_so_far().await;
+    assert!(more.iter().all(|body| !matches!(body, FrameBody::Changed(_))), "{more:?}");
+    assert!(matches!(ada.call(crate::raw::publish("news", "hi")).await, FrameBody::Sent(_)));
+    let told = ada.push().await;
+    assert_eq!(text_of(&told), Some("hi"));
+}

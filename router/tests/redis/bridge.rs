@@ -1,5 +1,7 @@
 //! What programs publish in Redis.
 
+use std::time::Duration;
+
 use roost_router::Bus;
 use roost_router::redis::RedisOptions;
 use roost_wire::{FrameBody, pb};
@@ -30,7 +32,9 @@ fn published(node: &Node) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f11_a_publish_in_redis_is_published_once_in_order_and_by_the_next_node_when_one_dies() {
     let cluster = cluster_name();
-    let options = RedisOptions { bridge: true, ..options(&redis().url(), &cluster) };
+    // Long enough that a busy machine does not lose the lease.
+    let lease_ttl = Duration::from_secs(5);
+    let options = RedisOptions { bridge: true, lease_ttl, ..options(&redis().url(), &cluster) };
     let mut nodes = nodes(&options, &["a", "b"]).await;
     let holder = |nodes: &[Node]| {
         let held = redis().cli(&["get", &format!("roost:{{{cluster}}}:lease:bridge")]).unwrap_or_default();

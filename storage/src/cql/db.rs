@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::TryStreamExt as _;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
@@ -12,6 +13,7 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::{Batch, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
+use scylla::value::CqlValue;
 
 use super::metrics::{CqlMetrics, ErrorKind, micros};
 use super::options::CqlOptions;
@@ -19,6 +21,19 @@ use crate::{Result, StoreError};
 
 /// Rows of one page of a long read.
 const PAGE_ROWS: i32 = 2000;
+
+/// Upserts of one request: more than ten partitions in a batch are a warning in Cassandra's log.
+const UPSERTS_TOGETHER: usize = 10;
+
+/// An idempotent statement with its values.
+pub(super) type Upsert<'a> = (&'a PreparedStatement, Vec<CqlValue>);
+
+/// Tries of one request.
+struct Tries {
+    began: Instant,
+    /// The servers may have got the first.
+    sent: bool,
+}
 
 /// A request that failed.
 #[derive(Clone, Debug)]
@@ -195,30 +210,73 @@ impl Db {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryResult, Failure> {
-        let began = Instant::now();
-        let mut sent = false;
+        let mut tries = Tries { began: Instant::now(), sent: false };
         loop {
             let asked = Instant::now();
             let result = self.session.execute_unpaged(statement, &values).await;
-            self.metrics.request_micros.record(micros(asked.elapsed()));
-            let mut failure = match result {
-                Ok(result) => return Ok(result),
-                Err(error) => Failure::new(&error),
-            };
-            self.metrics.failed(failure.kind);
-            let again = !sent && failure.sent && statement.get_is_idempotent();
-            failure.sent |= sent;
-            if !again || began.elapsed() > self.request_timeout / 2 {
-                return Err(failure);
+            if let Some(done) = self.judge(&mut tries, asked, statement.get_is_idempotent(), result) {
+                return done;
             }
-            sent = true;
-            self.metrics.retries.fetch_add(1, Relaxed);
         }
+    }
+
+    /// What a try gave; `None`: try once more.
+    fn judge(
+        &self,
+        tries: &mut Tries,
+        asked: Instant,
+        idempotent: bool,
+        result: Result<QueryResult, ExecutionError>,
+    ) -> Option<Result<QueryResult, Failure>> {
+        self.metrics.request_micros.record(micros(asked.elapsed()));
+        let mut failure = match result {
+            Ok(result) => return Some(Ok(result)),
+            Err(error) => Failure::new(&error),
+        };
+        self.metrics.failed(failure.kind);
+        let again = !tries.sent && failure.sent && idempotent && tries.began.elapsed() <= self.request_timeout / 2;
+        failure.sent |= tries.sent;
+        tries.sent = true;
+        if !again {
+            return Some(Err(failure));
+        }
+        self.metrics.retries.fetch_add(1, Relaxed);
+        None
     }
 
     /// An upsert.
     pub(super) async fn write(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<(), Failure> {
         self.run(statement, values).await.map(drop)
+    }
+
+    /// Upserts that may be repeated, in any order, a few in each request.
+    pub(super) async fn write_all(&self, upserts: Vec<Upsert<'_>>) -> Result<(), Failure> {
+        let mut upserts = upserts.into_iter();
+        let chunks = std::iter::from_fn(|| {
+            let chunk: Vec<_> = upserts.by_ref().take(UPSERTS_TOGETHER).collect();
+            (!chunk.is_empty()).then_some(Ok(chunk))
+        });
+        futures_util::stream::iter(chunks)
+            .try_for_each_concurrent(super::WRITES_AT_ONCE, |upserts| self.write_some(upserts))
+            .await
+    }
+
+    async fn write_some(&self, upserts: Vec<Upsert<'_>>) -> Result<(), Failure> {
+        if let [(statement, values)] = &upserts[..] {
+            return self.write(statement, values).await;
+        }
+        let mut batch = Batch::new(BatchType::Unlogged);
+        upserts.iter().for_each(|(statement, _)| batch.append_statement((*statement).clone()));
+        batch.set_consistency(self.consistency.0);
+        let values: Vec<&Vec<CqlValue>> = upserts.iter().map(|(_, values)| values).collect();
+        let mut tries = Tries { began: Instant::now(), sent: false };
+        loop {
+            let asked = Instant::now();
+            let result = self.session.batch(&batch, &values).await;
+            if let Some(done) = self.judge(&mut tries, asked, true, result) {
+                return done.map(drop);
+            }
+        }
     }
 
     /// All rows of a short answer.

@@ -11,18 +11,18 @@
 //! one stays, and repeating a write does not make a row look changed. A repair gives new stamps, because the time in which
 //! the old ones would be read may have passed.
 
+use std::time::Instant;
+
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use prost::Message;
 use roost_wire::pb::Role;
 use roost_wire::{ConvId, Seq, UserId};
+use scylla::value::CqlValue;
 
 use super::CqlStore;
-use super::db::Failure;
+use super::db::{Failure, Upsert};
 use super::index::StoredRow;
 use crate::{Append, ConvMeta, IndexUpdate, Member, MemberChange, Result, Stamp, StoreError};
-
-/// Upserts of one append that are under way at once.
-const EFFECTS_AT_ONCE: usize = 32;
 
 /// Effects of one append, or of the making of a conversation (`seq` 0).
 #[derive(Clone, PartialEq, Message)]
@@ -120,7 +120,7 @@ impl Effects {
         }
     }
 
-    /// The same, to be told as having happened at `stamp`.
+    /// The same, told as having happened at `stamp`.
     pub(super) fn at(self, stamp: Stamp) -> Self {
         Self { stamp, ..self }
     }
@@ -143,47 +143,63 @@ enum Write {
 }
 
 impl CqlStore {
-    /// Applies `effects` of the append in `bucket`; until all are durable. The row of a role that does not change is left
-    /// alone.
+    /// Applies `effects`, whose stamp was `picked` then, of the append in `bucket`; until all are durable. The row of a role
+    /// that does not change is left alone.
+    ///
+    /// If that comes late, it is told with a new stamp, as by a repair: nobody may look where the old one is any more.
     ///
     /// # Errors
     /// Some may be applied: the caller answers that the outcome is unknown.
-    pub(super) async fn apply(&self, conv: &ConvId, bucket: u64, effects: &Effects, hand: Hand) -> Result<()> {
+    pub(super) async fn apply(
+        &self,
+        conv: &ConvId,
+        bucket: u64,
+        mut effects: Effects,
+        mut hand: Hand,
+        picked: Instant,
+    ) -> Result<()> {
         let mut writes = Vec::new();
         writes.extend(effects.name.clone().map(Write::Name));
         writes.extend(effects.open.map(Write::Open));
         if effects.opens_bucket {
             writes.push(Write::Tail(bucket));
         }
-        self.roles(conv, effects, hand, &mut writes).await?;
-        self.raised(conv, effects, &mut writes).await?;
+        self.roles(conv, &effects, hand, &mut writes).await?;
+        self.raised(conv, &effects, &mut writes).await?;
+        // From here on it takes one and a half requests at most: twice that time is the margin of tokens.
+        if picked.elapsed() > self.shared.options.request_timeout / 2 {
+            effects.stamp = self.shared.clock.stamp();
+            hand = Hand::Repair;
+        }
         let limit = self.shared.faults.writes_of_effects(writes.len());
-        futures_util::stream::iter(writes.into_iter().take(limit).map(Ok))
-            .try_for_each_concurrent(EFFECTS_AT_ONCE, |write| self.write(conv, write, effects, hand))
-            .await
-            .map_err(Failure::of_write)?;
+        let upserts = writes.into_iter().take(limit).map(|write| self.upsert(conv, write, &effects, hand)).collect();
+        self.shared.db.write_all(upserts).await.map_err(Failure::of_write)?;
         self.shared.faults.after_effects()
     }
 
-    async fn write(&self, conv: &ConvId, write: Write, effects: &Effects, hand: Hand) -> Result<(), Failure> {
-        let (db, to, conv) = (&self.shared.db, &self.shared.db.statements, conv.as_str());
-        let (at, change) = (distance(effects.stamp), rank(effects.seq + 1, hand));
+    fn upsert(&self, conv: &ConvId, write: Write, effects: &Effects, hand: Hand) -> Upsert<'_> {
+        let to = &self.shared.db.statements;
+        let big = CqlValue::BigInt;
+        let (conv, text) = (CqlValue::Text(conv.as_str().to_owned()), |user: UserId| CqlValue::Text(user.into()));
+        let (at, change) = (big(distance(effects.stamp)), big(rank(effects.seq + 1, hand)));
+        let seqs = |seq: Seq| (big(rank(seq, hand)), big(i64::try_from(seq).unwrap_or(i64::MAX)));
         match write {
-            Write::Name(name) => db.write(&to.set_name, (change, name, conv)).await,
-            Write::Open(open) => db.write(&to.set_open, (change, open, conv)).await,
-            Write::Tail(bucket) => db.write(&to.set_tail, (bucket as i64, bucket as i64, conv)).await,
-            Write::Member(user, role) => db.write(&to.set_member, (change, role, conv, user.as_str())).await,
-            Write::Role(user, role) => db.write(&to.set_role, (change, role, at, user.as_str(), conv)).await,
+            Write::Name(name) => (&to.set_name, vec![change, CqlValue::Text(name), conv]),
+            Write::Open(open) => (&to.set_open, vec![change, CqlValue::Boolean(open), conv]),
+            Write::Tail(bucket) => (&to.set_tail, vec![big(bucket as i64), big(bucket as i64), conv]),
+            Write::Member(user, role) => (&to.set_member, vec![change, CqlValue::TinyInt(role), conv, text(user)]),
+            Write::Role(user, role) => (&to.set_role, vec![change, CqlValue::TinyInt(role), at, text(user), conv]),
             Write::Head(user, seq) => {
-                db.write(&to.set_head, (rank(seq, hand), seq as i64, at, user.as_str(), conv)).await
+                let (rank, seq) = seqs(seq);
+                (&to.set_head, vec![rank, seq, at, text(user), conv])
             }
             Write::Read(user, seq) => {
-                db.write(&to.set_read, (rank(seq, hand), seq as i64, at, user.as_str(), conv)).await
+                let (rank, seq) = seqs(seq);
+                (&to.set_read, vec![rank, seq, at, text(user), conv])
             }
             Write::Both(user, seq) => {
-                let seq_cell = seq as i64;
-                let values = (rank(seq, hand), seq_cell, at, seq_cell, at, user.as_str(), conv);
-                db.write(&to.set_head_read, values).await
+                let (rank, seq) = seqs(seq);
+                (&to.set_head_read, vec![rank, seq.clone(), at.clone(), seq, at, text(user), conv])
             }
         }
     }

@@ -21,8 +21,8 @@ use super::db::Failure;
 use super::effects::{Effects, Hand, rank};
 use super::known::Known;
 use crate::{
-    APPEND_ENTRIES_MAX, Append, Appended, CONFLICT_ENTRIES_MAX, ConvMeta, Member, Range, Result, Stamp,
-    StoreError, rules,
+    APPEND_ENTRIES_MAX, Append, Appended, CONFLICT_ENTRIES_MAX, ConvMeta, Member, Range, Result, Stamp, StoreError,
+    rules,
 };
 
 /// Seqs of one bucket.
@@ -234,21 +234,22 @@ impl CqlStore {
         if done.max(known) >= Some(head) {
             return Ok(false);
         }
-        let stamp = self.shared.clock.stamp();
+        let (picked, stamp) = (Instant::now(), self.shared.clock.stamp());
         let effects = Effects::read(&blob)?.at(stamp);
+        let seq = effects.seq;
         // Who only reads writes nothing that could be in doubt.
         let unavailable = |error| match error {
             StoreError::Unknown(why) => StoreError::Unavailable(why),
             other => other,
         };
-        self.apply(conv, bucket, &effects, Hand::Repair).await.map_err(unavailable)?;
+        self.apply(conv, bucket, effects, Hand::Repair, picked).await.map_err(unavailable)?;
         let restamp = (stamp as i64, stamp as i64, conv.as_str(), bucket as i64);
         db.write(&db.statements.set_restamp, restamp).await.map_err(Failure::of_read)?;
-        let done = (rank(effects.seq + 1, Hand::First), effects.seq as i64, conv.as_str(), bucket as i64);
+        let done = (rank(seq + 1, Hand::First), seq as i64, conv.as_str(), bucket as i64);
         db.write(&db.statements.set_done, done).await.map_err(Failure::of_read)?;
         db.metrics.repairs.fetch_add(1, Relaxed);
-        tracing::info!(%conv, seq = effects.seq, "applied the effects of an append that its writer had left");
-        self.shared.memory.note(conv, Known { bucket, applied: effects.seq, changed: stamp });
+        tracing::info!(%conv, seq, "applied the effects of an append that its writer had left");
+        self.shared.memory.note(conv, Known { bucket, applied: seq, changed: stamp });
         Ok(true)
     }
 
@@ -259,6 +260,7 @@ impl CqlStore {
         if let Some(view) = self.look_with(&meta.conv, Some(&turn)).await? {
             return Ok((view.meta, false));
         }
+        let picked = Instant::now();
         let stamp = self.shared.clock.stamp();
         let effects = Effects::of_making(&meta, &members, stamp);
         let blob = effects.encode_to_vec();
@@ -286,7 +288,10 @@ impl CqlStore {
         };
         if made {
             self.shared.faults.after_log()?;
-            self.apply(&meta.conv, 0, &effects, Hand::First).await?;
+            self.apply(&meta.conv, 0, effects, Hand::First, picked).await.map_err(|error| match error {
+                StoreError::Unavailable(why) => StoreError::Unknown(why),
+                other => other,
+            })?;
             self.applied(&meta.conv, 0, 0, stamp);
             return Ok((ConvMeta { head: 0, changed: stamp, ..meta }, true));
         }
@@ -303,7 +308,6 @@ impl CqlStore {
 
     pub(super) async fn append_batch(&self, append: Append) -> Result<Appended> {
         rules::check_append(&append)?;
-        let began = Instant::now();
         let turn = self.turn(&append.conv).await;
         let before = append.expected - 1;
         let mut known = self.shared.memory.get(&append.conv);
@@ -322,6 +326,7 @@ impl CqlStore {
         if opens_bucket && !(bucket == known.bucket + 1 && is_closed(known.bucket, before)) {
             return Err(StoreError::Damaged(format!("{} ends at {before} in bucket {}", append.conv, known.bucket)));
         }
+        let picked = Instant::now();
         let stamp = self.shared.clock.stamp().max(known.changed + 1);
         let last = before + append.entries.len() as u64;
         let effects = Effects::of_append(&append, last, stamp, opens_bucket);
@@ -330,11 +335,7 @@ impl CqlStore {
             return self.conflict(&append).await;
         }
         self.shared.faults.after_log()?;
-        // Late effects are told with a new stamp: nobody may look where the old one is any more.
-        let late = began.elapsed() > self.shared.options.request_timeout;
-        let hand = if late { Hand::Repair } else { Hand::First };
-        let effects = if late { effects.at(self.shared.clock.stamp()) } else { effects };
-        self.apply(&append.conv, bucket, &effects, hand).await.map_err(|error| match error {
+        self.apply(&append.conv, bucket, effects, Hand::First, picked).await.map_err(|error| match error {
             StoreError::Unavailable(why) => StoreError::Unknown(why),
             other => other,
         })?;

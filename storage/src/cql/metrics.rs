@@ -71,7 +71,7 @@ pub struct CqlMetrics {
     pub shared_reads: AtomicU64,
     /// Marks stored.
     pub marks: AtomicU64,
-    /// Notes of applied effects that were dropped as too many waited; readers then apply them again.
+    /// Notes of applied effects that were dropped, as too many waited or a write failed; readers then apply them again.
     pub notes_dropped: AtomicU64,
 }
 

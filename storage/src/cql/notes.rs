@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::stream::StreamExt as _;
 use parking_lot::Mutex;
 use roost_wire::{ConvId, Seq};
+use scylla::value::CqlValue;
 
+use super::Shared;
 use super::effects::{Hand, rank};
 use super::metrics::CqlMetrics;
-use super::{Shared, WRITES_AT_ONCE};
 
 /// Pause between two rounds. A conversation that is busy is noted once in it; a node that reads one before that applies the
 /// effects once more.
@@ -50,12 +50,14 @@ impl Notes {
 /// Writes all that waits.
 pub(super) async fn round(shared: &Arc<Shared>) {
     let waiting = std::mem::take(&mut *shared.notes.waiting.lock());
-    futures_util::stream::iter(waiting)
-        .for_each_concurrent(WRITES_AT_ONCE, |((conv, bucket), seq)| async move {
-            let values = (rank(seq + 1, Hand::First), seq as i64, conv.as_str(), bucket as i64);
-            if shared.db.write(&shared.db.statements.set_done, values).await.is_err() {
-                shared.db.metrics.notes_dropped.fetch_add(1, Relaxed);
-            }
-        })
-        .await;
+    let (db, big) = (&shared.db, CqlValue::BigInt);
+    let note = |((conv, bucket), seq): ((ConvId, u64), Seq)| {
+        let rank = rank(seq + 1, Hand::First);
+        (&db.statements.set_done, vec![big(rank), big(seq as i64), CqlValue::Text(conv.into()), big(bucket as i64)])
+    };
+    let notes: Vec<_> = waiting.into_iter().map(note).collect();
+    let count = notes.len() as u64;
+    if db.write_all(notes).await.is_err() {
+        db.metrics.notes_dropped.fetch_add(count, Relaxed);
+    }
 }

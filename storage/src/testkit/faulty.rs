@@ -176,4 +176,8 @@ impl<S: Store> Store for FaultyStore<S> {
     async fn search(&self, prefix: &str, limit: usize) -> Result<Vec<User>> {
         self.call(Op::Search, self.inner.search(prefix, limit)).await
     }
+
+    fn settled(&self) -> Stamp {
+        self.inner.settled()
+    }
 }

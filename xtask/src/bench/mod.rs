@@ -5,10 +5,12 @@
 //! - `compare`: rounds, one server after the other, so that a noisy minute hits both;
 //! - `results`: medians, ratios and where they were measured, kept under benches/results;
 //! - `million`: one long run with up to a million sessions and more, by command only;
+//! - `cluster`: a fleet on Redis and Cassandra, by command only;
 //! - `peers`: Roost beside many other servers, by command only;
 //! - `criterion`: the same for what criterion measured.
 
 mod case;
+mod cluster;
 mod compare;
 mod criterion;
 pub(crate) mod million;
@@ -34,6 +36,8 @@ pub(crate) enum Part {
     Tls,
     /// As many sessions as this machine holds: only if it is named.
     Million,
+    /// A fleet on Redis and Cassandra: only if it is named.
+    Cluster,
     /// Roost beside many other servers: only if it is named.
     Peers,
 }
@@ -65,6 +69,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags)
     }
     if parts.contains(&Part::Million) {
         million::run(steps, &flags.million, quick)?;
+    }
+    if parts.contains(&Part::Cluster) {
+        cluster::run(steps, quick)?;
     }
     if parts.contains(&Part::Peers) {
         peers::run(steps, &flags.peers, quick)?;

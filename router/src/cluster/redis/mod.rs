@@ -108,7 +108,7 @@ impl RedisBus {
         let clock_ms = (options.clock)();
         let incarnation = if reached {
             wait_for(options.connect_timeout * 2, || commands.is_connected() && subscriber.is_connected()).await;
-            let drawn = registry::incarnation(&commands, names.incarnation(node), clock_ms).await;
+            let drawn = registry::incarnation(&commands, names.incarnation(node)).await;
             drawn.map_err(|error| ConnectError::of(options.address(), &error))?
         } else {
             clock_ms

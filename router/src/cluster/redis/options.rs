@@ -29,7 +29,8 @@ pub struct RedisOptions {
     pub connect_timeout: Duration,
     /// A command that is not answered in this time has failed.
     pub command_timeout: Duration,
-    /// A message to other nodes that is not taken in this time is lost.
+    /// A message to other nodes that is not taken in this time has failed. Shorter than `parcel_age_max` it is sent again,
+    /// and may come twice.
     pub publish_timeout: Duration,
     /// Parcels waiting to be sent. One that comes above it is lost.
     pub queue_parcels_max: usize,
@@ -39,7 +40,7 @@ pub struct RedisOptions {
     pub inbox_messages_max: usize,
     /// Bytes waiting to be heard.
     pub inbox_bytes_max: usize,
-    /// A parcel that waited this long to be sent is lost: the others have long doubted it.
+    /// A parcel that waited this long to be sent, or to be received, is lost: the others have long doubted it.
     pub parcel_age_max: Duration,
     /// A node that has not said for this long that it lives is off the table.
     pub node_ttl: Duration,
@@ -76,7 +77,7 @@ impl RedisOptions {
             start_without: true,
             connect_timeout: Duration::from_secs(2),
             command_timeout: Duration::from_secs(2),
-            publish_timeout: Duration::from_secs(1),
+            publish_timeout: Duration::from_secs(2),
             queue_parcels_max: 200_000,
             queue_bytes_max: 128 << 20,
             inbox_messages_max: 16_384,

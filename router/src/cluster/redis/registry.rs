@@ -17,8 +17,8 @@ use crate::NodeId;
 /// one name the second is refused whatever happens between. It may write when memory is short: it is a few hundred
 /// bytes, and without them no node is found.
 ///
-/// Keys: the node's, the set of all. Arguments: incarnation, what it says of itself, ms that this lasts, its number, what
-/// nodes' keys begin with. Answers with the life that has the name (or nothing), the time in seconds and microseconds,
+/// Keys: the node's, the set of all, the number of its last life. Arguments: incarnation, what it says of itself, ms that
+/// this lasts, its number, what nodes' keys begin with, ms to remember the number of its last life. Answers with the life that has the name (or nothing), the time in seconds and microseconds,
 /// and all live nodes.
 const BEAT: &str = r"#!lua flags=allow-oom
 local held, taken = redis.call('GET', KEYS[1]), ''
@@ -27,6 +27,9 @@ if held and string.match(held, '^%d+') ~= ARGV[1] then
 else
   redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
   redis.call('SADD', KEYS[2], ARGV[4])
+  if tonumber(redis.call('GET', KEYS[3]) or '0') < tonumber(ARGV[1]) then
+    redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[6])
+  end
 end
 local now = redis.call('TIME')
 local answer = {taken, now[1], now[2]}
@@ -45,12 +48,13 @@ if held and string.match(held, '^%d+') == ARGV[1] then
 end
 return 0";
 
-/// The number of the next life: above all earlier ones, and not below the clock, so that it rises even if Redis forgot.
-/// Key: of the number. Arguments: the clock in ms, ms to remember it.
+/// The number of the next life: above all earlier ones, and not below Redis's clock, so that it rises even if Redis
+/// forgot; the node's own clock may be wrong. Key: of the number. Argument: ms to remember it.
 const INCARNATION: &str = r"#!lua flags=allow-oom
-local last = tonumber(redis.call('GET', KEYS[1]) or '0')
-local next = string.format('%.0f', math.max(last + 1, tonumber(ARGV[1])))
-redis.call('SET', KEYS[1], next, 'PX', ARGV[2])
+local last, now = tonumber(redis.call('GET', KEYS[1]) or '0'), redis.call('TIME')
+local clock = tonumber(now[1]) * 1000 + math.floor(tonumber(now[2]) / 1000)
+local next = string.format('%.0f', math.max(last + 1, clock))
+redis.call('SET', KEYS[1], next, 'PX', ARGV[1])
 return next";
 
 /// A name's last incarnation is remembered so long.
@@ -76,10 +80,13 @@ struct Beat {
 }
 
 /// Draws the number of this life.
-pub(super) async fn incarnation(commands: &Client, key: String, clock_ms: u64) -> Result<u64, Error> {
-    let args = vec![clock_ms.to_string(), INCARNATION_TTL.as_millis().to_string()];
-    let next: String = commands.eval(INCARNATION, vec![key], args).await?;
+pub(super) async fn incarnation(commands: &Client, key: String) -> Result<u64, Error> {
+    let next: String = commands.eval(INCARNATION, vec![key], vec![incarnation_ttl()]).await?;
     next.parse().map_err(|_| Error::new(ErrorKind::Parse, "an incarnation that is no number"))
+}
+
+fn incarnation_ttl() -> String {
+    INCARNATION_TTL.as_millis().to_string()
 }
 
 impl Shared {
@@ -186,14 +193,15 @@ impl Shared {
     }
 
     fn beat_keys(&self) -> Vec<String> {
-        vec![self.names.node(self.node), self.names.nodes()]
+        vec![self.names.node(self.node), self.names.nodes(), self.names.incarnation(self.node)]
     }
 
     fn beat_args(&self) -> Vec<String> {
         let info = NodeInfo { clock_ms: (self.options.clock)(), ..self.info.clone() };
         let info = serde_json::to_string(&info).expect("strings and numbers");
         let ttl = self.options.node_ttl.as_millis().to_string();
-        vec![self.info.incarnation.to_string(), info, ttl, self.node.to_string(), self.names.node_prefix()]
+        let (incarnation, node) = (self.info.incarnation.to_string(), self.node.to_string());
+        vec![incarnation, info, ttl, node, self.names.node_prefix(), incarnation_ttl()]
     }
 
     fn note_beat(&self, beat: Beat) {

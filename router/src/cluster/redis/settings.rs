@@ -18,13 +18,14 @@ pub const SETTINGS_BYTES_MAX: usize = 64 * 1024;
 /// News of a change may be lost: it is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Key: the settings, `version text`. Arguments: the version that is expected (or nothing), the text, the lowest version
-/// to give. Answers with the new version, or with minus the present one.
+/// Key: the settings, `version text`. Arguments: the version that is expected (or nothing), the text. Answers with the new
+/// version, or with minus the present one. Versions do not begin anew after a flush, as nodes may use higher ones: they
+/// are not below Redis's clock in seconds.
 const SET: &str = r"
 local held = redis.call('GET', KEYS[1])
 local version = held and tonumber(string.match(held, '^%d+')) or 0
 if ARGV[1] ~= '' and tonumber(ARGV[1]) ~= version then return -version end
-local next = math.max(version + 1, tonumber(ARGV[3]))
+local next = math.max(version + 1, tonumber(redis.call('TIME')[1]))
 redis.call('SET', KEYS[1], string.format('%.0f', next) .. ' ' .. ARGV[2])
 return next";
 
@@ -109,9 +110,7 @@ impl Settings {
             return Err(SettingsError::TooLarge(text.len()));
         }
         let expected = expected.map(|version| version.to_string()).unwrap_or_default();
-        // After a flush versions do not begin anew: nodes may hold higher ones.
-        let lowest = (self.shared.options.clock)() / 1000;
-        let args = vec![expected, text.to_owned(), lowest.to_string()];
+        let args = vec![expected, text.to_owned()];
         let version: i64 =
             self.shared.commands.eval(SET, vec![self.shared.names.config()], args).await.map_err(failed)?;
         if version <= 0 {

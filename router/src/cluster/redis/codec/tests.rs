@@ -125,6 +125,16 @@ proptest! {
     }
 
     #[test]
+    fn no_packed_members_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), cut in any::<u16>(), members in members()) {
+        let _ = unpack(&bytes);
+        let packed = pack(&members).packed;
+        let cut = usize::from(cut) % (packed.len() + 1);
+        if let Ok(some) = unpack(&packed[..cut]) {
+            prop_assert_eq!(&some[..], &members[..some.len()]);
+        }
+    }
+
+    #[test]
     fn a_message_that_was_cut_or_changed_panics_nobody(parcels in parcels(), cut in any::<u16>(), place in any::<u16>(), bit in 0..8u8) {
         let message = message(&parcels);
         let cut = usize::from(cut) % (message.len() + 1);
