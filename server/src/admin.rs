@@ -68,7 +68,9 @@ pub(crate) fn service(admin: Admin) -> Router {
         .route("/metrics", get(metrics))
         .route("/version", get(version))
         .route("/drain", post(drain))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics, /version and POST /drain\n") })
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "here are /livez, /readyz, /metrics, /version and POST /drain\n")
+        })
         .with_state(admin)
 }
 

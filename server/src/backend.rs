@@ -110,6 +110,13 @@ impl Core {
         }
     }
 
+    /// Waits until another node has taken this one's name.
+    pub(crate) async fn superseded(&self) {
+        match self {
+            Self::Router { fleet, .. } | Self::Link { fleet, .. } => fleet.superseded().await,
+        }
+    }
+
     /// Edges bring their sessions to other routers. Before this node's own sessions have left.
     pub(crate) async fn hand_over(&self) {
         if let Self::Router { grpc: Some(grpc), .. } = self {

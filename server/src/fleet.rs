@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use roost_link::{NodeName, RouterAddr, Routers};
-use roost_router::redis::{Link, NodeSpec, RedisBus, RedisInbox, RedisOptions, Serving};
+use roost_router::redis::{Health, Link, NodeSpec, RedisBus, RedisInbox, RedisOptions, Serving};
 use roost_router::{Bus, NodeId, Parcel};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -150,6 +150,19 @@ fn on_table(bus: &RedisBus) -> watch::Receiver<Vec<RouterAddr>> {
 }
 
 impl Joined {
+    /// Waits until another node has taken this one's name, which then has to end: nobody hears it any more.
+    pub(crate) async fn superseded(&self) {
+        let NodeBus::Redis(bus) = &self.bus else { return std::future::pending().await };
+        let mut health = bus.watch_health();
+        let taken = |health: &Health| matches!(health.link, Link::Superseded { .. });
+        match health.wait_for(taken).await.map(|health| health.link.clone()) {
+            Ok(Link::Superseded { by }) => {
+                tracing::error!(by, "another node has this one's name: stopping (give each its own by --node)");
+            }
+            _ => std::future::pending().await,
+        }
+    }
+
     pub(crate) const fn bus(&self) -> &NodeBus {
         &self.bus
     }

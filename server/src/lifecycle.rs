@@ -62,6 +62,7 @@ async fn live(config: &Config) -> anyhow::Result<()> {
     tokio::select! {
         () = stop.asked() => {}
         () = node.phase.asked() => {}
+        () = node.core.superseded() => {}
     }
     node.phase.draining();
     tokio::select! {

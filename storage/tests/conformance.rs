@@ -1,11 +1,18 @@
 //! Both back ends keep every rule of the trait.
 
-use roost_storage::{EmbeddedOptions, EmbeddedStore, MemoryStore};
+use roost_storage::{AnyStore, EmbeddedOptions, EmbeddedStore, MemoryStore};
 
 mod memory {
     use super::*;
 
     roost_storage::conformance!(async || (MemoryStore::default(), ()));
+}
+
+/// Every call reaches the store behind.
+mod any {
+    use super::*;
+
+    roost_storage::conformance!(async || (AnyStore::Memory(MemoryStore::default()), ()));
 }
 
 mod embedded {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use roost_storage::testkit::conformance::{append, conv, group, user};
 use roost_storage::testkit::run;
-use roost_storage::{Append, Appended, CqlStore, Entry, IndexUpdate, Member, Range, Store, StoreError};
+use roost_storage::{Append, Appended, CqlOptions, CqlStore, Entry, IndexUpdate, Member, Range, Store, StoreError};
 use roost_wire::Seq;
 use roost_wire::pb::Role;
 use server::Server;
@@ -170,5 +170,27 @@ fn a_single_server_that_is_killed_under_load_has_all_that_it_acknowledged() {
         until(&told, 60, "it is back").await;
         assert!(told.unknown.load(Relaxed) + told.refused.load(Relaxed) > 0, "the death was felt");
         end(&stores, &told, writers).await;
+        no_answer_is_no_refusal(&server, &stores[0]).await;
     });
+}
+
+/// A server that stands still may yet do what it was sent: nobody may say that it was not done.
+async fn no_answer_is_no_refusal(server: &Server, store: &CqlStore) {
+    let hasty = CqlOptions { request_timeout: Duration::from_secs(1), ..store.options().clone() };
+    let hasty = CqlStore::connect(hasty).await.unwrap();
+    hasty.create(group("c_still"), vec![Member { user: user("u_bob"), role: Role::Member }]).await.unwrap();
+    server.cassandra.lock().pause(0).unwrap();
+    let answer = hasty.append(append("c_still", 1, "one")).await;
+    server.cassandra.lock().resume(0).unwrap();
+    assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
+    // Sent again it is there once, whichever of the two got in.
+    let again = loop {
+        match store.append(append("c_still", 1, "one")).await {
+            Ok(answer) => break answer,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    assert!(!matches!(again, Appended::Conflict { ref tail, .. } if tail.is_empty()), "{again:?}");
+    let log = store.range(&conv("c_still"), Range::After(0), 9).await.unwrap();
+    assert_eq!(log.iter().map(|entry| entry.body.text.as_str()).collect::<Vec<_>>(), ["one"]);
 }

@@ -9,7 +9,8 @@ use anyhow::{Context, bail};
 use crate::steps::root;
 
 /// Folders that hold tests.
-const FOLDERS: &[&str] = &["wire", "edge", "storage", "router", "client", "server", "sim", "loadgen", "web", "tests"];
+const FOLDERS: &[&str] =
+    &["wire", "edge", "storage", "router", "link", "client", "server", "sim", "loadgen", "web", "tests"];
 /// Rows of the matrix: f01 to f41.
 const ROWS: usize = 41;
 

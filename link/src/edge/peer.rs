@@ -23,7 +23,7 @@ pub(crate) struct Peer {
     /// Another one for each link, and nobody's to guess: see [`Self::topic`].
     id: u64,
     pub(crate) name: NodeName,
-    /// From the router's name: where sessions go does not change when it comes back.
+    /// From the router's name and life: those that were given the same name share sessions out all the same.
     seed: u64,
     pub(crate) queue: Arc<Queue>,
     leaving: AtomicBool,
@@ -35,7 +35,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(name: NodeName, queue: Arc<Queue>, channel: Channel) -> Self {
-        let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&name.node);
+        let seed = BuildHasherDefault::<DefaultHasher>::default().hash_one(&name);
         let (leaving, seats) = (AtomicBool::new(false), AtomicUsize::new(0));
         Self { id: rand::random(), name, seed, queue, leaving, seats, channel }
     }
@@ -242,6 +242,27 @@ mod tests {
         assert_eq!([1, 2, 3].map(|slot| queue.offer(item(slot))), [Ok(()), Ok(()), Err(NotQueued::Full)]);
         assert_eq!(queue.take().flatten().unwrap().len(), 2);
         assert_eq!(queue.offer(item(4)), Ok(()), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn sessions_are_shared_out_and_few_move_when_a_router_comes() {
+        // Nobody named them.
+        let peer = |incarnation| {
+            let name = NodeName { node: "roost".into(), incarnation };
+            let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
+            Peer::new(name, Arc::new(Queue::new(&LinkConfig::default())), channel)
+        };
+        let peers: Vec<Peer> = (1..=4).map(peer).collect();
+        let of = |slot: u32, peers: &[Peer]| {
+            let session = SessionKey::new(0, slot, 0);
+            peers.iter().max_by_key(|peer| peer.weight(session)).map(|peer| peer.name.incarnation)
+        };
+        for incarnation in 1..=4 {
+            let share = (0..4000).filter(|slot| of(*slot, &peers) == Some(incarnation)).count();
+            assert!((800..1200).contains(&share), "{share} of 4000");
+        }
+        let moved = |slot: &u32| of(*slot, &peers) != of(*slot, &peers[..3]);
+        assert!((0..4000).filter(moved).all(|slot| of(slot, &peers) == Some(4)), "only to the one that came");
     }
 
     #[test]

@@ -57,7 +57,7 @@ async fn one_envelope_crosses_to_an_edge_whatever_its_audience() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_reaches_each_subscriber_once_though_two_routers_push_it() {
+async fn f10_a_channel_reaches_each_subscriber_once_though_two_routers_push_it() {
     let town = town();
     let (one, two) = (town.router(), town.router());
     let edge = town.edge().await;

@@ -126,7 +126,7 @@ fn sessions(router: &RouterNode) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn f30_a_router_that_dies_takes_no_session_and_no_message_with_it() {
+async fn f30_a_router_is_killed_under_load_and_nobody_notices_but_by_a_sync() {
     let town = town();
     let (mut one, two) = (town.router(), town.router());
     let load = Load::new(vec![town.edge().await, town.edge().await]).await;

@@ -104,18 +104,23 @@ async fn incarnations_rise_whatever_redis_forgot_and_whatever_the_clock_says() {
 async fn after_a_flush_all_are_on_the_table_again_and_nothing_told_meanwhile_is_lost() {
     let server = Redis::start().unwrap();
     let options = options(&server.url(), "c");
-    let (a, _a) = join(&options, "a").await;
-    let (b, mut inbox) = join(&options, "b").await;
+    let often = RedisOptions { tick_every: Duration::from_millis(40), ..options.clone() };
+    let (a, _a) = join(&often, "a").await;
+    let (b, mut inbox) = join(&RedisOptions { tick_every: Duration::from_secs(1), ..options }, "b").await;
     acquainted(&[&a, &b]).await;
-    server.cli(&["flushall"]).unwrap();
-    post(&a, None, 1, "ada");
-    // Long enough for a to read a table without b in it.
-    for number in 2..20 {
+    // Until a has read a table without b on it.
+    let mut number = 0;
+    until("a misses b", || {
+        server.cli(&["flushall"]).unwrap();
+        number += 1;
         post(&a, None, number, "ada");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(numbers(&take(&mut inbox, 19).await), (1..20).collect::<Vec<u64>>());
-    let on_it = |name: &str| server.cli(&["exists", &node_key(&options, name)]).unwrap() == "1";
+        a.health().nodes == 1
+    })
+    .await;
+    post(&a, None, number + 1, "ada");
+    let heard = numbers(&take(&mut inbox, number as usize + 1).await);
+    assert_eq!(heard, (1..=number + 1).collect::<Vec<u64>>());
+    let on_it = |name: &str| server.cli(&["exists", &node_key(&often, name)]).unwrap() == "1";
     until("both are on it", || on_it("a") && on_it("b") && a.health().nodes == 2).await;
     assert!(matches!((a.health().link, b.health().link), (Link::Up, Link::Up)));
 }

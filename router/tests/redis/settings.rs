@@ -6,7 +6,7 @@ use roost_fixtures::redis::Redis;
 use roost_router::redis::{Followed, Refused, SETTINGS_BYTES_MAX, SettingsError};
 use tokio::sync::watch::Receiver;
 
-use crate::kit::{cluster_name, join, metric, options, redis, until};
+use crate::kit::{NEVER, cluster_name, join, metric, options, redis, until};
 
 /// Settings of this test: a number.
 fn check(text: &str) -> Result<u32, String> {
@@ -70,7 +70,8 @@ async fn what_redis_forgot_is_put_back_by_who_uses_it() {
     server.cli(&["publish", "roost:c:news", "config"]).unwrap();
     let read = || async { b.settings().get().await.unwrap() };
     let mut back = read().await;
-    while back.is_none() {
+    let deadline = tokio::time::Instant::now() + NEVER;
+    while back.is_none() && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         back = read().await;
     }

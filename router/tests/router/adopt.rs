@@ -96,7 +96,7 @@ async fn other_nodes_hear_of_an_adopted_session_and_end_none_for_it() {
     let double = two.adrift("u_ada");
     two.router.adopt(&adoptee(&double, "phone", ""));
     nodes.deliver().await;
-    assert!(one.router.online(&[here.user.clone()])[0]);
+    assert!(one.router.online(std::slice::from_ref(&here.user))[0]);
     assert!(one.told(&there).iter().all(|got| !matches!(got, Got::Close(_))));
     assert!(two.told(&double).is_empty());
     // Whoever comes as that device later ends both.

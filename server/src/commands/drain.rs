@@ -12,11 +12,13 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 #[derive(Args)]
-#[command(after_help = "The node tells load balancers by /readyz, and its clients by GOAWAY, each at a moment of its own; it stops when \
+#[command(
+    after_help = "The node tells load balancers by /readyz, and its clients by GOAWAY, each at a moment of its own; it stops when \
     they have left, or at its drain_deadline. The same as SIGTERM, or POST /drain.\n\n\
     EXAMPLES\n  \
     roost drain                                the node of this machine\n  \
-    roost drain --admin 10.0.0.7:9090 --within 10m")]
+    roost drain --admin 10.0.0.7:9090 --within 10m"
+)]
 pub(crate) struct DrainArgs {
     /// The node's admin address
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", env = "ROOST_ADMIN")]
@@ -39,7 +41,10 @@ pub(crate) async fn run(args: DrainArgs) -> anyhow::Result<()> {
     let began = Instant::now();
     while TcpStream::connect(args.admin).await.is_ok() {
         let within = humantime::format_duration(args.within.0);
-        ensure!(began.elapsed() < args.within.0, "it still runs after {within}: look at its log and its drain_deadline");
+        ensure!(
+            began.elapsed() < args.within.0,
+            "it still runs after {within}: look at its log and its drain_deadline"
+        );
         tokio::time::sleep(LOOK_EVERY).await;
     }
     println!("stopped after {:.1} s", began.elapsed().as_secs_f64());

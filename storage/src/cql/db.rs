@@ -23,7 +23,7 @@ use crate::{Result, StoreError};
 const PAGE_ROWS: i32 = 2000;
 
 /// Upserts of one request: more than ten partitions in a batch are a warning in Cassandra's log.
-const UPSERTS_TOGETHER: usize = 10;
+pub(super) const UPSERTS_TOGETHER: usize = 10;
 
 /// An idempotent statement with its values.
 pub(super) type Upsert<'a> = (&'a PreparedStatement, Vec<CqlValue>);
@@ -47,8 +47,7 @@ pub(super) struct Failure {
 impl Failure {
     fn new(error: &ExecutionError) -> Self {
         let kind = kind_of(error);
-        let sent = kind != ErrorKind::Unreachable && !matches!(error, ExecutionError::BadQuery(_));
-        Self { kind, sent, why: error.to_string() }
+        Self { kind, sent: was_sent(error), why: error.to_string() }
     }
 
     /// What a reader is told.
@@ -59,6 +58,18 @@ impl Failure {
     /// What a writer is told.
     pub(super) fn of_write(self) -> StoreError {
         if self.sent { StoreError::Unknown(self.why) } else { StoreError::Unavailable(self.why) }
+    }
+}
+
+/// Whether the servers may have done what failed. What they found wrong with a request they did not begin.
+fn was_sent(error: &ExecutionError) -> bool {
+    use DbError::{AuthenticationError, ConfigError, Invalid, SyntaxError, Unauthorized};
+    match error {
+        ExecutionError::BadQuery(_) => false,
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(error, _)) => {
+            !matches!(error, Invalid | SyntaxError | Unauthorized | ConfigError | AuthenticationError)
+        }
+        error => kind_of(error) != ErrorKind::Unreachable,
     }
 }
 
@@ -221,13 +232,13 @@ impl Db {
     }
 
     /// What a try gave; `None`: try once more.
-    fn judge(
+    fn judge<T>(
         &self,
         tries: &mut Tries,
         asked: Instant,
         idempotent: bool,
-        result: Result<QueryResult, ExecutionError>,
-    ) -> Option<Result<QueryResult, Failure>> {
+        result: Result<T, ExecutionError>,
+    ) -> Option<Result<T, Failure>> {
         self.metrics.request_micros.record(micros(asked.elapsed()));
         let mut failure = match result {
             Ok(result) => return Some(Ok(result)),
@@ -303,18 +314,12 @@ impl Db {
     {
         let mut all = Vec::new();
         let mut state = PagingState::start();
+        let mut tries = Tries { began: Instant::now(), sent: false };
         loop {
             let asked = Instant::now();
             let page = self.session.execute_single_page(statement, &values, state.clone()).await;
-            self.metrics.request_micros.record(micros(asked.elapsed()));
-            let (page, next) = match page {
-                Ok(page) => page,
-                Err(error) => {
-                    let failure = Failure::new(&error);
-                    self.metrics.failed(failure.kind);
-                    return Err(failure.of_read());
-                }
-            };
+            let Some(page) = self.judge(&mut tries, asked, true, page) else { continue };
+            let (page, next) = page.map_err(Failure::of_read)?;
             all.extend(collect::<R>(&page.into_rows_result().map_err(odd)?)?);
             match next {
                 PagingStateResponse::HasMorePages { state: more } => state = more,

@@ -19,10 +19,13 @@ use roost_wire::pb::Role;
 use roost_wire::{ConvId, Seq, UserId};
 use scylla::value::CqlValue;
 
-use super::CqlStore;
-use super::db::{Failure, Upsert};
+use super::db::{Failure, UPSERTS_TOGETHER, Upsert};
 use super::index::StoredRow;
+use super::{CqlStore, WRITES_AT_ONCE};
 use crate::{Append, ConvMeta, IndexUpdate, Member, MemberChange, Result, Stamp, StoreError};
+
+/// Upserts that go out with one stamp: as many as one round of requests takes.
+const ROUND_WRITES: usize = UPSERTS_TOGETHER * WRITES_AT_ONCE;
 
 /// Effects of one append, or of the making of a conversation (`seq` 0).
 #[derive(Clone, PartialEq, Message)]
@@ -156,7 +159,7 @@ impl CqlStore {
         bucket: u64,
         mut effects: Effects,
         mut hand: Hand,
-        picked: Instant,
+        mut picked: Instant,
     ) -> Result<()> {
         let mut writes = Vec::new();
         writes.extend(effects.name.clone().map(Write::Name));
@@ -166,14 +169,17 @@ impl CqlStore {
         }
         self.roles(conv, &effects, hand, &mut writes).await?;
         self.raised(conv, &effects, &mut writes).await?;
-        // From here on it takes one and a half requests at most: twice that time is the margin of tokens.
-        if picked.elapsed() > self.shared.options.request_timeout / 2 {
-            effects.stamp = self.shared.clock.stamp();
-            hand = Hand::Repair;
-        }
         let limit = self.shared.faults.writes_of_effects(writes.len());
-        let upserts = writes.into_iter().take(limit).map(|write| self.upsert(conv, write, &effects, hand)).collect();
-        self.shared.db.write_all(upserts).await.map_err(Failure::of_write)?;
+        let mut writes = writes.into_iter().take(limit).peekable();
+        while writes.peek().is_some() {
+            // From here on a round takes one and a half requests at most: twice that time is the margin of tokens.
+            if picked.elapsed() > self.shared.options.request_timeout / 2 {
+                (effects.stamp, picked, hand) = (self.shared.clock.stamp(), Instant::now(), Hand::Repair);
+            }
+            let round = writes.by_ref().take(ROUND_WRITES);
+            let upserts = round.map(|write| self.upsert(conv, write, &effects, hand)).collect();
+            self.shared.db.write_all(upserts).await.map_err(Failure::of_write)?;
+        }
         self.shared.faults.after_effects()
     }
 

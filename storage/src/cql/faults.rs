@@ -24,6 +24,8 @@ pub struct Faults {
     death: AtomicU8,
     #[cfg(feature = "failpoints")]
     effects: AtomicUsize,
+    #[cfg(feature = "failpoints")]
+    pause_ms: AtomicUsize,
 }
 
 impl Faults {
@@ -38,7 +40,16 @@ impl Faults {
         self.death.store(place, SeqCst);
     }
 
-    pub(super) fn after_log(&self) -> Result<()> {
+    /// Lets the next write pause for so long between the log and its effects.
+    #[cfg(feature = "failpoints")]
+    pub fn pause(&self, pause: std::time::Duration) {
+        self.pause_ms.store(pause.as_millis() as usize, SeqCst);
+    }
+
+    #[allow(clippy::unused_async, reason = "pauses with failpoints")]
+    pub(super) async fn after_log(&self) -> Result<()> {
+        #[cfg(feature = "failpoints")]
+        tokio::time::sleep(std::time::Duration::from_millis(self.pause_ms.swap(0, SeqCst) as u64)).await;
         #[cfg(feature = "failpoints")]
         if self.death.compare_exchange(1, 0, SeqCst, SeqCst).is_ok() {
             return Err(crate::StoreError::Unknown("died after the log".to_owned()));

@@ -287,7 +287,7 @@ impl CqlStore {
             }
         };
         if made {
-            self.shared.faults.after_log()?;
+            self.shared.faults.after_log().await?;
             self.apply(&meta.conv, 0, effects, Hand::First, picked).await.map_err(|error| match error {
                 StoreError::Unavailable(why) => StoreError::Unknown(why),
                 other => other,
@@ -334,7 +334,7 @@ impl CqlStore {
             drop(turn);
             return self.conflict(&append).await;
         }
-        self.shared.faults.after_log()?;
+        self.shared.faults.after_log().await?;
         self.apply(&append.conv, bucket, effects, Hand::First, picked).await.map_err(|error| match error {
             StoreError::Unavailable(why) => StoreError::Unknown(why),
             other => other,

@@ -17,7 +17,7 @@ use super::metrics::CqlMetrics;
 
 /// Pause between two rounds. A conversation that is busy is noted once in it; a node that reads one before that applies the
 /// effects once more.
-const ROUND: Duration = Duration::from_millis(25);
+const ROUND: Duration = Duration::from_millis(100);
 /// Conversations whose note waits.
 const NOTES_WAITING_MAX: usize = 64 * 1024;
 

@@ -3,10 +3,11 @@
 use roost_storage::testkit::conformance::{append, conv, entry, group, user};
 use roost_storage::testkit::run;
 use roost_storage::{
-    APPEND_ENTRIES_MAX, Append, Appended, CqlStore, Entry, IndexUpdate, Member, MemberChange, Range, Store,
+    APPEND_BYTES_MAX, APPEND_ENTRIES_MAX, Append, Appended, CqlStore, Entry, IndexUpdate, Member, MemberChange, Range,
+    Store,
 };
 use roost_wire::Seq;
-use roost_wire::pb::Role;
+use roost_wire::pb::{Body, Role};
 
 use super::two;
 
@@ -133,5 +134,35 @@ fn two_nodes_that_race_leave_a_gapless_log_with_every_entry_once() {
         assert_eq!(log.len() as u64, 2 * EACH);
         let row = second.rows(&conv("c_1"), &[user("u_bob")]).await.unwrap().remove(0).unwrap();
         assert_eq!(row.head, 1 + 2 * EACH);
+    });
+}
+
+#[test]
+fn the_largest_append_fits_into_one_batch() {
+    run(async {
+        let (first, second) = two().await;
+        fill(&first, 0).await;
+        let text = "x".repeat(APPEND_BYTES_MAX / APPEND_ENTRIES_MAX - 16);
+        let entries: Vec<_> = (1..=APPEND_ENTRIES_MAX as u64)
+            .map(|seq| Entry {
+                body: Body { text: text.clone(), event: None },
+                ..entry(seq, "u_ada", &seq.to_string())
+            })
+            .collect();
+        let whole = Append { entries: entries.clone(), ..append("c_1", 1, "") };
+        assert!(matches!(first.append(whole).await, Ok(Appended::Stored { .. })));
+        assert_eq!(second.range(&conv("c_1"), Range::After(0), usize::MAX).await.unwrap(), entries);
+    });
+}
+
+#[test]
+fn a_large_group_is_made_whole() {
+    run(async {
+        let (first, second) = two().await;
+        let id = |place| format!("u_{place:04}");
+        let members: Vec<_> = (0..2_000).map(|place| Member { user: user(&id(place)), role: Role::Member }).collect();
+        first.create(group("c_1"), members.clone()).await.unwrap();
+        assert_eq!(second.members(&conv("c_1")).await.unwrap(), members);
+        assert_eq!(second.index(&user("u_1999"), 0, 9).await.unwrap().rows.len(), 1);
     });
 }

@@ -1,10 +1,12 @@
 //! A writer dies between the log and its effects: whoever looks next finds everything, and a resend too.
 
+use std::time::Duration;
+
 use roost_storage::cql::Death;
 use roost_storage::testkit::conformance::{append, conv, entry, group, user};
 use roost_storage::testkit::run;
 use roost_storage::{
-    Append, Appended, ConvMeta, CqlStore, IndexUpdate, Member, MemberChange, Range, Store, StoreError,
+    Append, Appended, ConvMeta, CqlOptions, CqlStore, IndexUpdate, Member, MemberChange, Range, Store, StoreError,
 };
 use roost_wire::pb::Role;
 
@@ -148,7 +150,7 @@ fn a_creation_that_was_left_is_finished_by_who_looks() {
 #[test]
 fn effects_made_good_late_are_told_to_who_has_synced_since() {
     run(async {
-        let options = roost_storage::CqlOptions { settle: Some(std::time::Duration::ZERO), ..server().options() };
+        let options = CqlOptions { settle: Some(Duration::ZERO), ..server().options() };
         let (dead, other) = (server().open(&options).await, server().open(&options).await);
         dies(&dead, Death::AfterLog).await;
         // Bob syncs with another conversation that came later: his token is above the stamp of the append.
@@ -158,5 +160,32 @@ fn effects_made_good_late_are_told_to_who_has_synced_since() {
         assert!(other.last_change(&user("u_bob")).await.unwrap() > token, "he is not fresh");
         let rows = other.index(&user("u_bob"), token, 9).await.unwrap().rows;
         assert_eq!((rows.len(), rows[0].conv.as_str(), rows[0].head), (1, "c_1", 3));
+    });
+}
+
+#[test]
+fn effects_that_come_late_are_told_with_a_later_stamp() {
+    run(async {
+        let settle = Some(Duration::ZERO);
+        let options = CqlOptions { settle, request_timeout: Duration::from_secs(4), ..server().options() };
+        let (slow, other) = (server().open(&options).await, server().open(&options).await);
+        for id in ["c_1", "c_2"] {
+            slow.create(group(id), vec![member("u_bob")]).await.unwrap();
+        }
+        slow.faults().pause(Duration::from_millis(2_300));
+        let writes = tokio::spawn({
+            let slow = slow.clone();
+            let index = vec![IndexUpdate { user: user("u_bob"), head: Some(1), read: None }];
+            async move { slow.append(Append { index, ..append("c_1", 1, "one") }).await.unwrap() }
+        });
+        // Meanwhile Bob reads something newer elsewhere, and syncs.
+        tokio::time::sleep(Duration::from_millis(1_000)).await;
+        let index = vec![IndexUpdate { user: user("u_bob"), head: Some(1), read: None }];
+        other.append(Append { index, ..append("c_2", 1, "two") }).await.unwrap();
+        let token = other.index(&user("u_bob"), 0, 9).await.unwrap().stamp;
+        let Appended::Stored { stamp } = writes.await.unwrap() else { panic!("a conflict with nobody") };
+        assert!(stamp < token, "the append began before");
+        let rows = other.index(&user("u_bob"), token, 9).await.unwrap().rows;
+        assert_eq!((rows.len(), rows[0].conv.as_str(), rows[0].head), (1, "c_1", 1));
     });
 }

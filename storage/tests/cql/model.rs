@@ -9,8 +9,8 @@ use proptest::test_runner::{Config, TestRunner};
 use roost_storage::testkit::conformance::{append, conv, entry, group, user};
 use roost_storage::testkit::run;
 use roost_storage::{
-    Append, Appended, ConvMeta, CqlStore, IndexRow, IndexUpdate, Mark, Member, MemberChange, MemoryStore, Range, Stamp,
-    Store, User,
+    Append, Appended, ConvMeta, CqlOptions, CqlStore, IndexRow, IndexUpdate, Mark, Member, MemberChange, MemoryStore,
+    Range, Stamp, Store, User,
 };
 use roost_wire::ConvId;
 
@@ -115,7 +115,9 @@ fn the_store_in_cql_answers_as_the_model_does() {
     TestRunner::new(config)
         .run(&steps, |steps| {
             run(async {
-                let options = server().options();
+                // As a ring in one data centre is used.
+                let datacenter = Some("datacenter1".to_owned());
+                let options = CqlOptions { local: true, datacenter, compression: true, ..server().options() };
                 let model = MemoryStore::default();
                 let mut store = server().open(&options).await;
                 for (place, step) in steps.iter().enumerate() {

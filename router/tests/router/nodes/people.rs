@@ -124,6 +124,24 @@ async fn hold(nodes: &Nodes) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f28_a_person_is_online_wherever_the_session_is_and_not_once_its_node_is_gone() {
+    let nodes = nodes(3);
+    let (a, _, ada, bob) = nodes.ada_and_bob().await;
+    let both = [ada.user.clone(), bob.user.clone()];
+    for node in &nodes.nodes {
+        assert_eq!(node.router.online(&both), [true, true]);
+    }
+    // The node with Bob says nothing any more.
+    for _ in 0..6 {
+        nodes.pass(Duration::from_secs(1)).await;
+        [0, 2].into_iter().for_each(|place| nodes.nodes[place].router.beat());
+        nodes.deliver().await;
+    }
+    assert_eq!(a.router.online(&both), [true, false]);
+    assert_eq!(nodes.nodes[2].router.online(&both), [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn f17_presence_is_seen_from_every_node() {
     let nodes = nodes(3);
     let [a, b, c] = nodes.nodes.as_slice() else { panic!() };

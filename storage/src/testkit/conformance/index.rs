@@ -198,6 +198,7 @@ pub async fn rows_are_made_by_membership_only<S: Store>(store: S) {
     let stamp = stored(store.append(join).await);
     let made = row(&store, "c_1", "u_eve").await;
     assert_eq!((made.head, made.read, made.role, made.changed), (2, 1, Some(Role::Member), stamp));
+    assert_eq!(made.delivered, 0, "a mark from before is of no account");
 }
 
 pub async fn an_update_that_changes_nothing_keeps_the_stamp<S: Store>(store: S) {
