@@ -161,8 +161,8 @@ layer! {
     /// nodes (make it with `roost store migrate`) [default: embedded]
     #[arg(value_name = "URL", hide_env_values = true)]
     store: StoreAt => "ROOST_STORE";
-    /// The Redis by which nodes on one CQL store find and tell each other: redis://[USER:PASSWORD@]HOST:PORT, rediss:// by TLS,
-    /// redis-cluster://HOST:PORT[?node=HOST:PORT…]. Without it the node is the only one
+    /// The Redis by which nodes on one CQL store find and tell each other: redis://HOST:PORT, or redis://USER:PASSWORD@HOST:PORT;
+    /// rediss:// by TLS, redis-cluster://HOST:PORT?node=HOST:PORT. Without it the node is the only one
     #[arg(value_name = "URL", hide_env_values = true)]
     redis: RedisAt => "ROOST_REDIS";
     /// What this node does: all; edge, which holds connections and has routers elsewhere; router, which has none of its own

@@ -50,6 +50,11 @@ impl Failure {
         Self { kind, sent: was_sent(error), why: error.to_string() }
     }
 
+    /// No answer came.
+    pub(super) fn lost() -> Self {
+        Self { kind: ErrorKind::Timeout, sent: true, why: "no answer".to_owned() }
+    }
+
     /// What a reader is told.
     pub(super) fn of_read(self) -> StoreError {
         StoreError::Unavailable(self.why)

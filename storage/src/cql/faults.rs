@@ -15,6 +15,16 @@ pub enum Death {
     AmidEffects(usize),
 }
 
+/// What gets lost of the next append.
+#[cfg(feature = "failpoints")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// It never reaches a server.
+    Request,
+    /// The servers do it.
+    Answer,
+}
+
 /// What is to fail.
 #[allow(unreachable_pub, reason = "public with failpoints only")]
 #[derive(Default)]
@@ -26,6 +36,9 @@ pub struct Faults {
     effects: AtomicUsize,
     #[cfg(feature = "failpoints")]
     pause_ms: AtomicUsize,
+    /// 1: the request; 2: the answer.
+    #[cfg(feature = "failpoints")]
+    lost: AtomicU8,
 }
 
 impl Faults {
@@ -38,6 +51,26 @@ impl Faults {
         };
         self.effects.store(effects, SeqCst);
         self.death.store(place, SeqCst);
+    }
+
+    /// Lets the next append go without an answer.
+    #[cfg(feature = "failpoints")]
+    pub fn lose(&self, lost: Lost) {
+        self.lost.store(if lost == Lost::Request { 1 } else { 2 }, SeqCst);
+    }
+
+    pub(super) fn loses_request(&self) -> bool {
+        #[cfg(feature = "failpoints")]
+        return self.lost.compare_exchange(1, 0, SeqCst, SeqCst).is_ok();
+        #[cfg(not(feature = "failpoints"))]
+        false
+    }
+
+    pub(super) fn loses_answer(&self) -> bool {
+        #[cfg(feature = "failpoints")]
+        return self.lost.compare_exchange(2, 0, SeqCst, SeqCst).is_ok();
+        #[cfg(not(feature = "failpoints"))]
+        false
     }
 
     /// Lets the next write pause for so long between the log and its effects.

@@ -359,7 +359,9 @@ impl CqlStore {
             let body = entry.body.encode_to_vec();
             rows.push(AppendRow::Entry(conv, bucket_cell, seq, ts, entry.from.as_str(), &entry.cmid, body, batch));
         }
-        match db.conditional(&statements, &rows).await {
+        let faults = &self.shared.faults;
+        let sent = if faults.loses_request() { Err(Failure::lost()) } else { db.conditional(&statements, &rows).await };
+        match if faults.loses_answer() { Err(Failure::lost()) } else { sent } {
             Ok(true) => Ok(true),
             Err(failure) if !failure.sent => Err(failure.of_write()),
             other => self.decide(append, bucket, batch, other.err()).await,

@@ -42,7 +42,7 @@ use tokio::sync::Mutex;
 #[cfg(not(feature = "failpoints"))]
 use faults::Faults;
 #[cfg(feature = "failpoints")]
-pub use faults::{Death, Faults};
+pub use faults::{Death, Faults, Lost};
 pub use metrics::{CqlMetrics, ErrorKind, REQUEST_MICROS_BOUNDS};
 pub use migrate::MigrateReport;
 pub use options::{CLOCK_ERROR_MAX, CqlOpenError, CqlOptions, Replication};

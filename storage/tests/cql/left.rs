@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roost_storage::cql::Death;
+use roost_storage::cql::{Death, Lost};
 use roost_storage::testkit::conformance::{append, conv, entry, group, user};
 use roost_storage::testkit::run;
 use roost_storage::{
@@ -187,5 +187,27 @@ fn effects_that_come_late_are_told_with_a_later_stamp() {
         assert!(stamp < token, "the append began before");
         let rows = other.index(&user("u_bob"), token, 9).await.unwrap().rows;
         assert_eq!((rows.len(), rows[0].conv.as_str(), rows[0].head), (1, "c_1", 1));
+    });
+}
+
+#[test]
+fn an_append_without_an_answer_is_looked_for_before_anything_is_claimed() {
+    run(async {
+        let (store, other) = two().await;
+        store.create(group("c_1"), vec![member("u_bob")]).await.unwrap();
+        // Done, and only the answer is lost.
+        store.faults().lose(Lost::Answer);
+        assert!(matches!(store.append(append("c_1", 1, "one")).await, Ok(Appended::Stored { .. })));
+        // Lost on its way: it is not there, but who can know that it will not come.
+        store.faults().lose(Lost::Request);
+        let answer = store.append(append("c_1", 2, "two")).await;
+        assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}");
+        // Meanwhile another has the seq: now it is certain.
+        assert!(matches!(other.append(append("c_1", 2, "theirs")).await, Ok(Appended::Stored { .. })));
+        store.faults().lose(Lost::Request);
+        let answer = store.append(append("c_1", 2, "two")).await.unwrap();
+        assert!(matches!(&answer, Appended::Conflict { tail, head: 2 } if tail[0].body.text == "theirs"), "{answer:?}");
+        let log = other.range(&conv("c_1"), Range::After(0), 9).await.unwrap();
+        assert_eq!(log.iter().map(|entry| entry.body.text.as_str()).collect::<Vec<_>>(), ["one", "theirs"]);
     });
 }
