@@ -1,6 +1,6 @@
 //! Edges and routers in processes of their own: the link between them, and the API for backends, both by gRPC.
 //!
-//! - [`proto`]: what travels, and [`codec`]: from and to what edge and router know;
+//! - [`proto`]: what travels, and `codec`: from and to what edge and router know;
 //! - [`Fabric`]: the router's side of deliveries: the shards of the edge in this process and of all that are attached;
 //! - [`LinkService`]: edges attach themselves there; [`ApiService`]: backends call there; [`serve`]: both at one address;
 //! - [`EdgeLink`]: the edge's way to routers: it keeps sessions while routers come and go.

@@ -128,8 +128,9 @@ impl Core {
     /// Ends it, once nobody submits anything.
     pub(crate) async fn stop(self) {
         match self {
-            Self::Router { router, fleet, grpc, .. } => {
+            Self::Router { router, fleet, grpc, store, .. } => {
                 router.close().await;
+                store.flush().await;
                 fleet.leave(Some(&router)).await;
                 if let Some(grpc) = grpc {
                     grpc.serving.stop(CALLS_WITHIN).await;

@@ -59,6 +59,13 @@ impl StoreWatch {
         }
     }
 
+    /// Writes what it still has to, at the end of a node.
+    pub(crate) async fn flush(&self) {
+        if let AnyStore::Cql(store) = &self.store {
+            store.flush().await;
+        }
+    }
+
     /// Why it takes no writes; `None` while it does.
     pub(crate) fn failure(&self) -> Option<String> {
         match &self.store {

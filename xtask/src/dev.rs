@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::steps::{Steps, cargo, target};
+use crate::tools;
 
 /// How long a node may take until it is ready, or to stop.
 const NODE_WITHIN: Duration = Duration::from_secs(60);
@@ -23,6 +24,8 @@ const FIRST_ADMIN_PORT: u16 = 9091;
 /// Starts it, tells where it is, and waits until somebody wants it to stop.
 pub(crate) fn cluster(steps: &mut Steps, nodes: u16, ring: usize) -> anyhow::Result<()> {
     ensure!((1..=9).contains(&nodes), "--nodes: 1 to 9");
+    tools::redis(steps)?;
+    tools::cassandra(steps)?;
     steps.run("build the server", &mut cargo(["build", "--release", "--package", "roost-server"]))?;
     let stop = stop_when_asked()?;
     println!("\nstarting Redis and {ring} of Cassandra…");

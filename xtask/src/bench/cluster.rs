@@ -13,12 +13,15 @@ use serde_json::Value;
 use super::place;
 use crate::dev::Fleet;
 use crate::steps::{Steps, cargo, root, target};
+use crate::tools;
 
 /// Rounds of deliveries, within a node and between nodes in turns.
 const ROUNDS: usize = 3;
 
 /// Runs all of it. `quick` only shows that it works: a second of each, and nothing is kept.
 pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
+    tools::redis(steps)?;
+    tools::cassandra(steps)?;
     super::build(steps, &["--package", "roost-faults"])?;
     for (package, example) in
         [("roost-storage", "cql_append_rate"), ("roost-router", "durable_sends"), ("roost-router", "bus_rate")]
