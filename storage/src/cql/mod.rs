@@ -9,7 +9,7 @@
 //! - static cells are written either by conditional batches or by upserts with timestamps of their own, never by both;
 //! - nothing is deleted but old names in the list for searching;
 //! - conditional writes are never sent twice; upserts and reads once more at most, and soon;
-//! - a write whose answer got lost is looked for by a serial read, and is [`StoreError::Unknown`] where that tells nothing;
+//! - a write whose answer got lost is looked for by a serial read, and is [`Unknown`](crate::StoreError::Unknown) where that tells nothing;
 //! - the clock of this machine is never read.
 //!
 //! Absent on purpose: counters, views, secondary indexes, logged batches over partitions.
