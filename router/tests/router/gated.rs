@@ -19,6 +19,7 @@ type Gate = (Op, oneshot::Sender<()>, oneshot::Receiver<()>);
 pub(crate) struct GatedStore {
     inner: MemoryStore,
     gate: Arc<Mutex<Option<Gate>>>,
+    settled: Arc<Mutex<Option<Stamp>>>,
 }
 
 /// The other side of a gate.
@@ -34,6 +35,11 @@ impl GatedStore {
         let (go, may_go) = oneshot::channel();
         *self.gate.lock() = Some((op, told, may_go));
         Held { read, go }
+    }
+
+    /// From now on something may still appear with a stamp above this; `None`: with none.
+    pub(crate) fn settle_at(&self, stamp: Option<Stamp>) {
+        *self.settled.lock() = stamp;
     }
 
     async fn pass<T>(&self, op: Op, answer: T) -> T {
@@ -107,5 +113,9 @@ impl Store for GatedStore {
 
     async fn search(&self, prefix: &str, limit: usize) -> Result<Vec<User>> {
         self.inner.search(prefix, limit).await
+    }
+
+    fn settled(&self) -> Stamp {
+        self.settled.lock().unwrap_or(Stamp::MAX)
     }
 }

@@ -1,10 +1,12 @@
 //! SYNC, `fresh` and HISTORY.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use roost_router::RouterConfig;
 use roost_wire::{FrameBody, pb};
 
+use crate::gated::GatedStore;
 use crate::harness::{Client, House, house, house_with, sending};
 
 async fn sync_all(house: &House, client: &Client, mut since: String, limit: u32) -> (Vec<pb::Row>, String) {
@@ -19,6 +21,29 @@ async fn sync_all(house: &House, client: &Client, mut since: String, limit: u32)
         }
     }
     panic!("SYNC does not end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_still_appear_below_a_token_is_asked_for_again() {
+    let house: House<GatedStore> = House::over(Arc::default(), RouterConfig::default());
+    let (ada, bob) = (house.enter("ada").await, house.enter("bob").await);
+    let first = house.direct(&ada, "bob").await;
+    house.enter("eve").await;
+    house.direct(&bob, "eve").await;
+    house.store.settle_at(Some(0));
+    // Two pages: what is settled when the first is read counts for the last one too.
+    let mut told = house.sync(&bob, "", 1).await;
+    assert!(told.more);
+    house.store.settle_at(None);
+    while told.more {
+        told = house.sync(&bob, &told.sync, 1).await;
+    }
+    let again = house.sync(&bob, &told.sync, 10).await;
+    assert!(again.rows.iter().any(|row| row.conv == first), "{again:?}");
+    assert!(!house.enter_on("bob", "tablet", &told.sync).await.welcome.fresh);
+    // Now everything is.
+    assert!(house.sync(&bob, &again.sync, 10).await.rows.is_empty());
+    assert!(house.enter_on("bob", "tablet", &again.sync).await.welcome.fresh);
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,21 +80,36 @@ async fn a_node_that_was_missed_out_while_nobody_noticed_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn parcels_for_one_node_have_numbers_of_their_own_and_a_lost_one_is_noticed() {
-    let nodes = nodes(2);
+    let nodes = nodes(3);
     let (a, b, ada, bob) = nodes.ada_and_bob().await;
-    let _also = nodes.nodes[1].enter("eve").await;
     let conv = a.direct(&ada, "bob").await;
     nodes.deliver().await;
     a.send(&ada, &conv, "1", "x").await;
     a.settle().await;
-    let lost = nodes.take(1);
-    assert!(lost.iter().any(is_entry));
+    assert!(nodes.take(1).iter().any(|lost| is_entry(lost) && lost.direct));
+    // Of parcels for all none is missing: only the heartbeat tells of this one.
     a.router.beat();
-    nodes.take(1).into_iter().for_each(|parcel| b.router.hear(parcel));
+    nodes.hear(1, nodes.take(1)).await;
     nodes.pass(LATE).await;
     assert!(!doubted(b, &bob));
     b.router.beat();
     b.settle().await;
+    assert!(doubted(b, &bob));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_not_heard_for_long_is_told_what_it_may_have_missed() {
+    let nodes = nodes(2);
+    let (a, b, _ada, bob) = nodes.ada_and_bob().await;
+    nodes.pass(Duration::from_secs(6)).await;
+    a.router.beat();
+    nodes.lose_all().await;
+    // It says something again, and nothing was lost of what it said.
+    b.router.beat();
+    nodes.hear(0, nodes.take(0)).await;
+    let told = nodes.take(1);
+    assert!(told.iter().any(|parcel| matches!(parcel.notice, Notice::Blind)), "{told:?}");
+    nodes.hear(1, told).await;
     assert!(doubted(b, &bob));
 }
 
