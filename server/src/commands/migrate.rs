@@ -33,5 +33,7 @@ pub(super) fn write_key(at: &StoreAt, path: &Path) -> anyhow::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(path);
     let mut file = file.with_context(|| format!("cannot make {} (it must not exist)", path.display()))?;
-    file.write_all(&secret).with_context(|| format!("cannot write {}", path.display()))
+    // As a data directory has it.
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    writeln!(file, "{hex}").with_context(|| format!("cannot write {}", path.display()))
 }

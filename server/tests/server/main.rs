@@ -2,6 +2,7 @@
 
 mod common;
 mod doctor;
+mod fleet;
 mod hostile;
 mod killed;
 mod life;
