@@ -16,7 +16,7 @@ use serde::Serialize;
 use tokio::task::JoinHandle;
 
 /// How long everything may take to come to rest after the load has stopped.
-const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+const SETTLE_WITHIN: Duration = Duration::from_secs(150);
 /// People in one group.
 const GROUP: usize = 5;
 
