@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use roost_router::auth::Scope;
 use roost_wire::limits::USERS_PER_COMMAND_MAX;
 use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 use tonic::metadata::MetadataMap;
@@ -39,11 +38,7 @@ impl<H: Hub> ApiService<H> {
 
     /// The request, if a valid service token came with it.
     fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
-        let allowed = bearer(request.metadata()).and_then(|token| match self.hub.claims(token)? {
-            claims if claims.scope == Scope::Service => Ok(()),
-            _ => Err(ErrorCode::Forbidden.because("a service token is needed: roost token --service")),
-        });
-        match allowed {
+        match bearer(request.metadata()).and_then(|token| self.hub.allow_service(token)) {
             Ok(()) => {
                 self.fabric.metrics.calls.add(1);
                 Ok(request.into_inner())

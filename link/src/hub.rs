@@ -4,7 +4,6 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 
-use roost_router::auth::{AuthError, Claims};
 use roost_router::{Adoptee, Bus, Credentials, Downstream, Env, Router};
 use roost_storage::Store;
 use roost_wire::link::Up;
@@ -21,11 +20,11 @@ pub trait Hub: Send + Sync + 'static {
     /// See [`Router::drop_shards`].
     fn drop_shards(self: &Arc<Self>, shards: Range<u16>) -> impl Future<Output = usize> + Send;
 
-    /// What `token` says, if it is valid now.
+    /// See [`Router::allow_service`].
     ///
     /// # Errors
-    /// 200 or 201.
-    fn claims(&self, token: &str) -> Result<Claims, pb::Error>;
+    /// As there.
+    fn allow_service(&self, token: &str) -> Result<(), pb::Error>;
 
     /// See [`Router::publish`].
     ///
@@ -69,8 +68,8 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Hub for Router<S, D, E, B> {
         Self::drop_shards(self, shards)
     }
 
-    fn claims(&self, token: &str) -> Result<Claims, pb::Error> {
-        Self::claims(self, token).map_err(AuthError::error)
+    fn allow_service(&self, token: &str) -> Result<(), pb::Error> {
+        Self::allow_service(self, token)
     }
 
     fn publish(

@@ -48,7 +48,6 @@ pub use config::{LinkConfig, NodeName, RouterAddr};
 pub use edge::EdgeLink;
 pub use fabric::Fabric;
 pub use hub::Hub;
-pub use metrics::{Kind, LinkSnapshot, Sample, names};
 pub use resolve::{BadRouters, Routers};
 pub use serve::{ServeError, Serving, serve};
 pub use service::LinkService;

@@ -1,95 +1,10 @@
 //! What both sides of the link count.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use roost_router::counters;
 
-/// How a metric moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Only up.
-    Counter,
-    /// Up and down.
-    Gauge,
-}
-
-/// One line of a metrics page.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// The metric.
-    pub name: &'static str,
-    /// What it means.
-    pub help: &'static str,
-    /// How it moves.
-    pub kind: Kind,
-    /// A count, as the name says.
-    pub value: f64,
-}
-
-/// What all counters stood at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LinkSnapshot {
-    samples: Vec<Sample>,
-}
-
-impl LinkSnapshot {
-    /// Every metric once.
-    pub fn iter(&self) -> impl Iterator<Item = &Sample> {
-        self.samples.iter()
-    }
-
-    /// The value of the metric `name`; `None` if there is no such metric.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.samples.iter().find(|sample| sample.name == name).map(|sample| sample.value)
-    }
-}
-
-/// A number that many threads add to.
-#[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    pub(crate) fn add(&self, count: usize) {
-        self.0.fetch_add(count as u64, Relaxed);
-    }
-
-    pub(crate) fn set(&self, count: usize) {
-        self.0.store(count as u64, Relaxed);
-    }
-
-    fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-macro_rules! metrics {
-    ($type:ident, $all:ident, $doc:literal; $($field:ident: $kind:ident = $name:literal, $help:literal;)+) => {
-        #[doc = $doc]
-        #[derive(Debug, Default)]
-        pub(crate) struct $type { $(pub(crate) $field: Count,)+ }
-
-        impl $type {
-            pub(crate) fn snapshot(&self) -> LinkSnapshot {
-                let samples = vec![
-                    $(Sample { name: $name, help: $help, kind: Kind::$kind, value: self.$field.get() as f64 },)+
-                ];
-                LinkSnapshot { samples }
-            }
-        }
-
-        impl names {
-            #[doc = $doc]
-            pub const $all: &[&str] = &[$($name,)+];
-        }
-    };
-}
-
-/// The names of the metrics.
-#[allow(non_camel_case_types, reason = "it stands for a module")]
-#[derive(Debug)]
-pub struct names;
-
-metrics! {
-    EdgeMetrics, EDGE, "What an edge counts of its links to routers.";
+counters! {
+    /// What an edge counts of its links to routers.
+    EdgeMetrics;
     routers: Gauge = "roost_link_routers", "Routers that take commands of this edge.";
     attached: Counter = "roost_link_attached_total", "Links to routers that were made.";
     attach_failed: Counter = "roost_link_attach_failed_total", "Attempts to link to a router that failed.";
@@ -108,8 +23,9 @@ metrics! {
     garbled: Counter = "roost_link_garbled_total", "Items from routers that made no sense and were ignored.";
 }
 
-metrics! {
-    RouterMetrics, ROUTER, "What a router counts of the edges attached to it, and of calls.";
+counters! {
+    /// What a router counts of the edges attached to it, and of calls.
+    RouterMetrics;
     edges: Gauge = "roost_link_edges", "Edges that are attached.";
     edges_attached: Counter = "roost_link_edges_attached_total", "Edges that attached themselves.";
     edges_refused: Counter = "roost_link_edges_refused_total", "Edges that were refused: no certificate, no common version, no room, or leaving.";
@@ -127,17 +43,19 @@ metrics! {
 
 #[cfg(test)]
 mod tests {
+    use roost_router::metrics::{Kind, Snapshot};
+
     use super::*;
 
     #[test]
     fn names_are_unique_and_follow_the_rules() {
         let samples = [EdgeMetrics::default().snapshot(), RouterMetrics::default().snapshot()];
         let mut seen = std::collections::BTreeSet::new();
-        for sample in samples.iter().flat_map(LinkSnapshot::iter) {
+        for sample in samples.iter().flat_map(Snapshot::iter) {
             assert!(sample.name.starts_with("roost_link_"), "{}", sample.name);
             assert_eq!(sample.name.ends_with("_total"), sample.kind == Kind::Counter, "{}", sample.name);
             assert!(seen.insert(sample.name), "{}", sample.name);
         }
-        assert_eq!(seen.len(), names::EDGE.len() + names::ROUTER.len());
+        assert!(!seen.is_empty());
     }
 }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use roost_router::auth::Scope;
 use roost_wire::limits::NAME_BYTES_MAX;
 use roost_wire::link::{SessionKey, Up};
 use roost_wire::{ErrorCode, pb};
@@ -265,10 +264,7 @@ impl<H: Hub> Link for LinkService<H> {
     async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<pb::Sent>, Status> {
         self.inner.admit(&request)?;
         let PublishRequest { token, publish } = request.into_inner();
-        let claims = self.inner.hub.claims(&token).map_err(to_status)?;
-        if claims.scope != Scope::Service {
-            return Err(to_status(ErrorCode::Forbidden.because("a service token is needed: roost token --service")));
-        }
+        self.inner.hub.allow_service(&token).map_err(to_status)?;
         let publish = publish.ok_or_else(|| to_status(ErrorCode::BadField.because("publish is missing")))?;
         Ok(Response::new(self.inner.hub.publish(None, publish).await.map_err(to_status)?))
     }

@@ -2,19 +2,23 @@
 
 use roost_storage::Store;
 use roost_wire::link::Down;
-use roost_wire::{CloseCode, UserId};
+use roost_wire::{CloseCode, ErrorCode, UserId, pb};
 
-use crate::auth::{AuthError, Claims};
+use crate::auth::{AuthError, Scope};
 use crate::outbox::Outbox;
 use crate::{Bus, Downstream, Env, Notice, Router};
 
 impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
-    /// What `token` says, if it is valid by this router's clock.
+    /// Whether `token` is a service's, and valid by this router's clock.
     ///
     /// # Errors
-    /// Why it is not.
-    pub fn claims(&self, token: &str) -> Result<Claims, AuthError> {
-        self.keys.verify(token, self.env.now_ms())
+    /// What is wrong with it (200, 201), or 203: it is a user's.
+    pub fn allow_service(&self, token: &str) -> Result<(), pb::Error> {
+        let claims = self.keys.verify(token, self.env.now_ms()).map_err(AuthError::error)?;
+        match claims.scope {
+            Scope::Service => Ok(()),
+            Scope::User => Err(ErrorCode::Forbidden.because("a service token is needed: roost token --service")),
+        }
     }
 
     /// Which of `users` have a session, here or, as far as is known, on another node; in their order.

@@ -57,7 +57,6 @@ pub use cluster::bus::{Alone, Bus, Known, NodeId, Notice, Parcel, To};
 pub use cluster::redis;
 pub use config::{PublishPolicy, RouterConfig};
 pub use env::{Env, SystemEnv};
-pub use metrics::RouterSnapshot;
 pub use router::Router;
 
 /// Where envelopes go: the edges.

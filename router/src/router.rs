@@ -20,12 +20,12 @@ use crate::conversation::Conversation;
 use crate::conversation::cache::Cache;
 use crate::interest::Interest;
 use crate::marks::Marks;
-use crate::metrics::RouterMetrics;
+use crate::metrics::{RouterMetrics, Snapshot};
 use crate::outbox::{Answer, Outbox};
 use crate::presence::Presence;
 use crate::sessions::Sessions;
 use crate::sync::groups::Groups;
-use crate::{Alone, Bus, Downstream, Env, RouterConfig, RouterSnapshot};
+use crate::{Alone, Bus, Downstream, Env, RouterConfig};
 
 /// How often [`Router::close`] looks whether all is done.
 const CLOSE_POLL: Duration = Duration::from_millis(5);
@@ -174,10 +174,10 @@ impl<S: Store, D: Downstream, E: Env, B: Bus> Router<S, D, E, B> {
     }
 
     /// What the counters stand at.
-    pub fn metrics(&self) -> RouterSnapshot {
+    pub fn metrics(&self) -> Snapshot {
         self.metrics.queued.set(self.queued.load(Relaxed));
         self.metrics.tasks.set(self.tasks.load(Relaxed));
-        RouterSnapshot::new(&self.metrics)
+        self.metrics.snapshot()
     }
 
     /// The key that signs and checks tokens.

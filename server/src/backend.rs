@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roost_link::{EdgeLink, Fabric, LinkService, LinkSnapshot, Serving};
-use roost_router::auth::{AuthError, Scope};
-use roost_router::{Credentials, Env, Router, SystemEnv};
+use roost_link::{EdgeLink, Fabric, LinkService, Serving};
+use roost_router::metrics::Snapshot;
+use roost_router::{Credentials, Router, SystemEnv};
 use roost_storage::AnyStore;
 use roost_wire::link::Up;
-use roost_wire::{ErrorCode, pb};
+use roost_wire::pb;
 
 use crate::fleet::{Joined, NodeBus};
 use crate::metrics::StoreWatch;
@@ -63,10 +63,7 @@ impl Backend {
             Self::Router(router) => router,
             Self::Link(link) => return link.publish(token, publish).await,
         };
-        let claims = router.keys().verify(token, SystemEnv.now_ms()).map_err(AuthError::error)?;
-        if claims.scope != Scope::Service {
-            return Err(ErrorCode::Forbidden.because("a service token is needed: roost token --service"));
-        }
+        router.allow_service(token)?;
         router.publish(None, publish).await
     }
 }
@@ -155,7 +152,7 @@ pub(crate) struct Look {
 
 impl Look {
     /// Counters of the link between edges and routers; `None` where there is none.
-    pub(crate) fn link(&self) -> Option<LinkSnapshot> {
+    pub(crate) fn link(&self) -> Option<Snapshot> {
         match (&self.backend, &self.fabric) {
             (Backend::Link(link), _) => Some(link.metrics()),
             (Backend::Router(_), Some(fabric)) => Some(fabric.metrics()),

@@ -111,7 +111,7 @@ impl Sources {
             front.tell(&mut page);
         }
         if let Backend::Router(router) = &self.look.backend {
-            router.metrics().iter().for_each(|sample| page.router_sample(sample));
+            page.snapshot(&router.metrics());
         }
         match self.look.store.as_deref().map(|watch| &watch.store) {
             Some(AnyStore::Embedded(store)) => embedded_metrics(store, &mut page),
@@ -119,16 +119,10 @@ impl Sources {
             Some(AnyStore::Memory(_)) | None => {}
         }
         if let NodeBus::Redis(bus) = &self.look.bus {
-            bus.metrics().iter().for_each(|sample| page.router_sample(sample));
+            page.snapshot(&bus.metrics());
         }
         if let Some(link) = self.look.link() {
-            for sample in link.iter() {
-                let kind = match sample.kind {
-                    roost_link::Kind::Counter => "counter",
-                    roost_link::Kind::Gauge => "gauge",
-                };
-                page.sample(sample.name, sample.help, kind, NO_LABELS, sample.value);
-            }
+            page.snapshot(&link);
         }
         process_metrics(&mut page);
         page.text
@@ -267,12 +261,14 @@ struct Page {
 }
 
 impl Page {
-    fn router_sample(&mut self, sample: &router::Sample) {
-        let kind = match sample.kind {
-            router::Kind::Counter => "counter",
-            router::Kind::Gauge => "gauge",
-        };
-        self.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
+    fn snapshot(&mut self, snapshot: &router::Snapshot) {
+        for sample in snapshot.iter() {
+            let kind = match sample.kind {
+                router::Kind::Counter => "counter",
+                router::Kind::Gauge => "gauge",
+            };
+            self.sample(sample.name, sample.help, kind, &sample.labels, sample.value);
+        }
     }
 
     fn head(&mut self, name: &str, help: &str, kind: &str) {

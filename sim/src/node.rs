@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use roost_edge::driver::quic::testkit::{Site, Station};
 use roost_edge_core::{Effect, Shard, ShardMetrics};
 use roost_router::auth::Keys;
-use roost_router::{Downstream, Env, Parcel, Router, RouterSnapshot};
+use roost_router::metrics::Snapshot;
+use roost_router::{Downstream, Env, Parcel, Router};
 use roost_wire::link::{Down, SessionKey, Up};
 use roost_wire::{ConvId, FrameBody, UserId};
 use tokio::sync::Notify;
@@ -237,7 +238,7 @@ impl Node {
     }
 
     /// What the router counts.
-    pub(crate) fn router_metrics(&self) -> RouterSnapshot {
+    pub(crate) fn router_metrics(&self) -> Snapshot {
         self.router.metrics()
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use roost_edge::{EdgeHandle, Upstream};
 use roost_router::Credentials;
+use roost_router::metrics::Snapshot;
 use roost_wire::link::{Down, SessionKey, Up};
 use roost_wire::{ErrorCode, FrameBody, UserId, pb};
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ use crate::proto::link as proto;
 use crate::proto::link::link_client::LinkClient;
 use crate::proto::link::{EdgeItem, GuestRequest, PublishRequest, RefreshRequest};
 use crate::status::from_status;
-use crate::{LinkConfig, LinkSnapshot, LinkTls, NodeName, RouterAddr};
+use crate::{LinkConfig, LinkTls, NodeName, RouterAddr};
 use moves::Moves;
 use peer::{NotQueued, Peer};
 use seats::{Seat, Stage, Table, What, error_reply, no_router, refusal, writes};
@@ -103,7 +104,7 @@ impl EdgeLink {
 
     /// What was counted.
     #[must_use]
-    pub fn metrics(&self) -> LinkSnapshot {
+    pub fn metrics(&self) -> Snapshot {
         self.inner.metrics.routers.set(self.routers());
         self.inner.metrics.adrift.set(self.inner.moves.waiting());
         self.inner.metrics.snapshot()

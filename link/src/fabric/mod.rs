@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use roost_edge::EdgeHandle;
 use roost_router::Downstream;
+use roost_router::metrics::Snapshot;
 use roost_wire::UserId;
 use roost_wire::link::{Down, SessionKey};
 use tokio::sync::mpsc;
@@ -74,7 +75,7 @@ impl Fabric {
 
     /// What edges, links and calls are counted.
     #[must_use]
-    pub fn metrics(&self) -> crate::LinkSnapshot {
+    pub fn metrics(&self) -> Snapshot {
         self.metrics.edges.set(self.ports().len());
         self.metrics.snapshot()
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use roost_client::{Client, Events};
 use roost_edge::{DriverKind, Edge, EdgeConfig, HttpIo, HttpService, Running};
 use roost_link::{
-    ApiService, EdgeLink, Fabric, LinkConfig, LinkService, LinkSnapshot, LinkTls, NodeName, RouterAddr, Serving, serve,
+    ApiService, EdgeLink, Fabric, LinkConfig, LinkService, LinkTls, NodeName, RouterAddr, Serving, serve,
 };
 use roost_router::auth::{Claims, Keys, Scope};
+use roost_router::metrics::Snapshot;
 use roost_router::{Bus, Env, NodeId, Parcel, Router, RouterConfig, SystemEnv};
 use roost_storage::MemoryStore;
 use roost_wire::UserId;
@@ -221,7 +222,7 @@ impl EdgeNode {
     }
 }
 
-fn metric(snapshot: &LinkSnapshot, name: &str) -> f64 {
+fn metric(snapshot: &Snapshot, name: &str) -> f64 {
     snapshot.get(name).unwrap_or_else(|| panic!("no metric {name}"))
 }
 

@@ -1,6 +1,6 @@
 //! What the router counts, and how it is read.
 
-pub mod names;
+mod names;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -30,17 +30,19 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// What all counters of a router stood at.
+/// What a set of counters stood at.
 #[derive(Clone, Debug, PartialEq)]
-pub struct RouterSnapshot {
+pub struct Snapshot {
     samples: Vec<Sample>,
 }
 
-impl RouterSnapshot {
-    pub(crate) fn new(metrics: &RouterMetrics) -> Self {
-        Self { samples: metrics.samples() }
+impl From<Vec<Sample>> for Snapshot {
+    fn from(samples: Vec<Sample>) -> Self {
+        Self { samples }
     }
+}
 
+impl Snapshot {
     /// Every metric once.
     pub fn iter(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter()
@@ -55,40 +57,69 @@ impl RouterSnapshot {
 
 /// A number that many threads add to.
 #[derive(Debug, Default)]
-pub(crate) struct Count(AtomicU64);
+pub struct Count(AtomicU64);
 
 impl Count {
-    pub(crate) fn add(&self, count: usize) {
+    /// Counts `count` more.
+    pub fn add(&self, count: usize) {
         self.0.fetch_add(count as u64, Relaxed);
     }
 
-    pub(crate) fn sub(&self, count: usize) {
+    /// Counts `count` less.
+    pub fn sub(&self, count: usize) {
         self.0.fetch_sub(count as u64, Relaxed);
     }
 
-    pub(crate) fn set(&self, count: usize) {
+    /// It is `count` now.
+    pub fn set(&self, count: usize) {
         self.0.store(count as u64, Relaxed);
     }
 
-    pub(crate) fn get(&self) -> u64 {
+    /// What it is.
+    pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
+/// A set of counters with their names: a struct of [`Count`]s, added to from any thread, and what it stands at.
+#[macro_export]
+macro_rules! counters {
+    ($(#[$doc:meta])* $type:ident; $($field:ident: $kind:ident = $name:literal, $help:literal;)+) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $type { $(pub(crate) $field: $crate::metrics::Count,)+ }
+
+        impl $type {
+            pub(crate) fn snapshot(&self) -> $crate::metrics::Snapshot {
+                vec![$($crate::metrics::Sample {
+                    name: $name,
+                    help: $help,
+                    kind: $crate::metrics::Kind::$kind,
+                    labels: Vec::new(),
+                    value: self.$field.get() as f64,
+                },)+].into()
+            }
+        }
+    };
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Names begin with their owner's, end with `_total` if they only rise, and stand once.
+    pub(crate) fn names_follow_the_rules(snapshot: &Snapshot, owner: &str) {
+        let mut seen = std::collections::BTreeSet::new();
+        for sample in snapshot.iter() {
+            assert!(sample.name.starts_with(owner), "{}", sample.name);
+            assert_eq!(sample.name.ends_with("_total"), sample.kind == Kind::Counter, "{}", sample.name);
+            assert!(seen.insert(sample.name), "{} stands twice", sample.name);
+        }
+        assert!(!seen.is_empty());
+    }
 
     #[test]
     fn names_are_unique_and_follow_the_rules() {
-        let samples = RouterMetrics::default().samples();
-        let mut names: Vec<_> = samples.iter().map(|sample| sample.name).collect();
-        for sample in &samples {
-            assert!(sample.name.starts_with("roost_router_"), "{}", sample.name);
-            assert_eq!(sample.name.ends_with("_total"), sample.kind == Kind::Counter, "{}", sample.name);
-        }
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), names::ALL.len());
+        names_follow_the_rules(&RouterMetrics::default().snapshot(), "roost_router_");
     }
 }

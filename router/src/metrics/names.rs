@@ -1,25 +1,8 @@
 //! Names of the metrics, each with its unit, in one place.
 
-macro_rules! metrics {
-    ($($field:ident: $kind:ident = $name:literal, $help:literal;)+) => {
-        /// The router's counters. Added to from any thread, read by whoever scrapes.
-        #[derive(Debug, Default)]
-        pub(crate) struct RouterMetrics { $(pub(crate) $field: Count,)+ }
-
-        impl RouterMetrics {
-            pub(crate) fn samples(&self) -> Vec<Sample> {
-                vec![$(Sample { name: $name, help: $help, kind: Kind::$kind, labels: Vec::new(), value: self.$field.get() as f64 },)+]
-            }
-        }
-
-        /// Every name, in the order of the samples.
-        pub const ALL: &[&str] = &[$($name,)+];
-    };
-}
-
-use super::{Count, Kind, Sample};
-
-metrics! {
+crate::counters! {
+    /// The router's counters.
+    RouterMetrics;
     sessions: Gauge = "roost_router_sessions", "Sessions that are registered.";
     connects: Counter = "roost_router_connects_total", "CONNECTs that were accepted.";
     connects_refused: Counter = "roost_router_connects_refused_total", "CONNECTs that were refused.";

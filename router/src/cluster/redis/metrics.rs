@@ -1,25 +1,8 @@
 //! What the way through Redis counts: names, each with its unit, in one place.
 
-use crate::metrics::{Count, Kind, Sample};
-
-macro_rules! metrics {
-    ($($field:ident: $kind:ident = $name:literal, $help:literal;)+) => {
-        /// Added to from any thread, read by whoever scrapes.
-        #[derive(Debug, Default)]
-        pub(crate) struct RedisMetrics { $(pub(crate) $field: Count,)+ }
-
-        impl RedisMetrics {
-            pub(crate) fn samples(&self) -> Vec<Sample> {
-                vec![$(Sample { name: $name, help: $help, kind: Kind::$kind, labels: Vec::new(), value: self.$field.get() as f64 },)+]
-            }
-        }
-
-        /// Every name, in the order of the samples.
-        pub const ALL: &[&str] = &[$($name,)+];
-    };
-}
-
-metrics! {
+crate::counters! {
+    /// Counters of the way through Redis.
+    RedisMetrics;
     up: Gauge = "roost_redis_up", "1 while Redis answers and this node is on the table.";
     deaf: Gauge = "roost_redis_deaf", "1 while this node does not hear what it sends to itself.";
     out_of_memory: Gauge = "roost_redis_out_of_memory", "1 while Redis refuses to write for want of memory.";
@@ -53,43 +36,13 @@ metrics! {
     bridge_overflowed: Counter = "roost_redis_bridge_overflowed_total", "Publishes in Redis lost because too many were under way.";
 }
 
-/// What all counters of a node's way through Redis stood at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RedisSnapshot {
-    samples: Vec<Sample>,
-}
-
-impl RedisSnapshot {
-    pub(crate) fn new(metrics: &RedisMetrics) -> Self {
-        Self { samples: metrics.samples() }
-    }
-
-    /// Every metric once.
-    pub fn iter(&self) -> impl Iterator<Item = &Sample> {
-        self.samples.iter()
-    }
-
-    /// The value of the metric `name`; `None` if there is no such metric.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<f64> {
-        self.samples.iter().find(|sample| sample.name == name).map(|sample| sample.value)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::tests::names_follow_the_rules;
 
     #[test]
     fn names_are_unique_and_follow_the_rules() {
-        let samples = RedisMetrics::default().samples();
-        let mut names: Vec<_> = samples.iter().map(|sample| sample.name).collect();
-        for sample in &samples {
-            assert!(sample.name.starts_with("roost_redis_"), "{}", sample.name);
-            assert_eq!(sample.name.ends_with("_total"), sample.kind == Kind::Counter, "{}", sample.name);
-        }
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), ALL.len());
+        names_follow_the_rules(&RedisMetrics::default().snapshot(), "roost_redis_");
     }
 }

@@ -43,6 +43,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::metrics::Snapshot;
 use crate::{Bus, NodeId, Parcel};
 use queue::{Incoming, Outgoing};
 use shared::Shared;
@@ -50,7 +51,6 @@ use shared::Shared;
 pub use codec::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, PARCEL_BYTES_MAX, VERSION, VERSION_MIN};
 pub use error::ConnectError;
 pub use lease::{Lease, LeaseError, Leases};
-pub use metrics::{ALL as METRICS, RedisSnapshot};
 pub use options::RedisOptions;
 pub use serve::{RedisInbox, Serving};
 pub use settings::{Followed, Refused, SETTINGS_BYTES_MAX, Setting, Settings, SettingsError};
@@ -146,11 +146,11 @@ impl RedisBus {
 
     /// What the counters stand at.
     #[must_use]
-    pub fn metrics(&self) -> RedisSnapshot {
+    pub fn metrics(&self) -> Snapshot {
         let (parcels, bytes) = self.shared.outgoing.len();
         self.shared.metrics.queued_parcels.set(parcels);
         self.shared.metrics.queued_bytes.set(bytes);
-        RedisSnapshot::new(&self.shared.metrics)
+        self.shared.metrics.snapshot()
     }
 
     /// Leases, for jobs that one node does.
