@@ -13,7 +13,7 @@ use crate::Subnet;
 pub struct EdgeConfig {
     /// Where clients connect. Port 0: any free one, see [`Bound::local_addr`](crate::Bound::local_addr).
     pub listen: SocketAddr,
-    /// Threads that carry connections. 0: one per core.
+    /// Threads that carry connections. 0: as [`shards_by_default`] says.
     pub shards: usize,
     /// Connections of the whole edge; shared out evenly, it overrides `shard.connections_max`. Those by QUIC are counted apart.
     pub connections_max: usize,
@@ -40,7 +40,7 @@ pub struct EdgeConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverKind {
-    /// What is best here. Readiness for now, even where the kernel allows all that io_uring needs.
+    /// Completion where the kernel allows all that io_uring needs, else readiness.
     #[default]
     Auto,
     /// Completion: io_uring. Where it cannot be, the edge does not start.
@@ -104,7 +104,7 @@ impl EdgeConfig {
     /// How many threads that makes here.
     pub(crate) fn shard_count(&self) -> u16 {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if self.shards == 0 { cores() } else { self.shards };
+        let count = if self.shards == 0 { shards_by_default(cores()) } else { self.shards };
         // Limited by `check`, and no machine has more cores than that.
         count.min(SessionKey::SHARDS_MAX.into()) as u16
     }
@@ -131,9 +131,23 @@ impl EdgeConfig {
     }
 }
 
+/// Shards of a machine with `cores`: a quarter of them, and one at least, is left to the router, the store and the kernel,
+/// with which shards would otherwise take turns (ADR 23).
+#[must_use]
+pub fn shards_by_default(cores: usize) -> usize {
+    (cores - (cores / 4).max(1).min(cores)).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quarter_of_the_cores_is_left_to_others_and_one_at_least() {
+        let shards = [1, 2, 3, 4, 7, 8, 64].map(shards_by_default);
+        assert_eq!(shards, [1, 1, 2, 3, 6, 6, 48]);
+        assert_eq!(shards_by_default(0), 1);
+    }
 
     #[test]
     fn the_default_works_and_bad_settings_are_named() {

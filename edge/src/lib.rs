@@ -32,7 +32,7 @@ mod upstream;
 pub use address::{Address, NoSubnet, Permit, Subnet};
 pub use bind::{BindError, Bound, Edge, Running};
 pub use bridge::HttpIo;
-pub use config::{DriverKind, EdgeConfig};
+pub use config::{DriverKind, EdgeConfig, shards_by_default};
 pub use handle::EdgeHandle;
 pub use inbox::Inbox;
 pub use metrics::EdgeSnapshot;

@@ -36,7 +36,7 @@ class Server:
         """Starts it, again after a stop; `settings` are flags with `_` for `-`."""
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
-        settings = {"drain_window": "0s", "drain_deadline": "1s", "log": "warn", **settings}
+        settings = {"drain_window": "0s", "drain_deadline": "1s", "log": "warn", "shards": "2", **settings}
         command = [os.environ["ROOST_BIN"], "serve", "--data", self.data, "--listen", "127.0.0.1:0"]
         command += ["--admin", "127.0.0.1:0", "--ready-file", ready]
         for name, value in settings.items():

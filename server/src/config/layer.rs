@@ -215,7 +215,7 @@ layer! {
     /// Name of this node, told to clients [default: roost]
     #[arg(value_name = "NAME")]
     node: String => "ROOST_NODE";
-    /// Shards: threads that hold connections; 0 is one per core [default: 0]
+    /// Shards: threads that hold connections; 0 is three quarters of the cores, and one on two [default: 0]
     #[arg(value_name = "N", hide_short_help = true)]
     shards: usize => "ROOST_SHARDS";
     /// What moves the bytes of connections [default: auto]

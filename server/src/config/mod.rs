@@ -66,7 +66,7 @@ pub struct Config {
     pub plaintext: bool,
     /// Where clients come by QUIC.
     pub quic: QuicListen,
-    /// Shards, 0 for one per core.
+    /// Shards, 0 for three quarters of the cores.
     pub shards: usize,
     /// What moves the bytes of connections.
     pub driver: DriverKind,

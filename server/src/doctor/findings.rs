@@ -92,7 +92,7 @@ pub(crate) fn findings(facts: &Facts, sessions: u64) -> Vec<Finding> {
         memlock(facts, sessions),
         kernel(facts),
         setting(sessions),
-        Finding::ok("cores", format!("{}, so as many shards", facts.cores)),
+        cores(facts),
     ];
     all.extend(sysctls::wanted(sessions, &facts.sysctls).iter().map(sysctl));
     all.extend([
@@ -107,6 +107,12 @@ pub(crate) fn findings(facts: &Facts, sessions: u64) -> Vec<Finding> {
 }
 
 const NOT_TOLD: &str = "not told";
+
+fn cores(facts: &Facts) -> Finding {
+    let shards = roost_edge::shards_by_default(facts.cores);
+    let threads = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
+    Finding::ok("cores", format!("{}, so {threads}; the rest is for the router and the store", facts.cores))
+}
 
 fn memory(facts: &Facts, sessions: u64) -> Finding {
     const NAME: &str = "memory";

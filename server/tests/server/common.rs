@@ -58,7 +58,9 @@ impl Server {
             args.extend(["--drain-deadline", "1s"]);
         }
         args.extend(flags);
-        let mut child = command(&args).stdout(Stdio::null()).spawn().expect("the binary is built");
+        // Two shards even where a machine of two cores would have one: what passes between them is tested too.
+        let mut child =
+            command(&args).env("ROOST_SHARDS", "2").stdout(Stdio::null()).spawn().expect("the binary is built");
         let began = Instant::now();
         let told = loop {
             if let Ok(line) = std::fs::read_to_string(&ready) {
