@@ -110,12 +110,12 @@ impl Fault {
     pub(crate) async fn begin(self, fleet: &mut Fleet) -> anyhow::Result<()> {
         match self {
             Self::None => {}
-            Self::NodeKilled => fleet.nodes[0].kill()?,
+            Self::NodeKilled => fleet.nodes[0].kill(),
             Self::NodePaused => fleet.nodes[0].pause()?,
             Self::Rolling => {
                 for place in 0..fleet.nodes.len() {
-                    fleet.nodes[place].stop().await?;
-                    fleet.start_again(Which::Node(place)).await?;
+                    fleet.nodes[place].stop()?;
+                    fleet.start_again(Which::Node(place))?;
                 }
             }
             Self::ClientsCut => fleet.balancer.cut(),
@@ -129,12 +129,12 @@ impl Fault {
             }
             Self::CassandraKilled => fleet.cassandra.kill9(last_of_ring(fleet))?,
             Self::CassandraPaused => fleet.cassandra.pause(last_of_ring(fleet))?,
-            Self::RouterKilled => fleet.routers[0].kill()?,
+            Self::RouterKilled => fleet.routers[0].kill(),
             Self::RouterPaused => fleet.routers[0].pause()?,
             Self::RoutersRolling => {
                 for place in 0..fleet.routers.len() {
-                    fleet.routers[place].stop().await?;
-                    fleet.start_again(Which::Router(place)).await?;
+                    fleet.routers[place].stop()?;
+                    fleet.start_again(Which::Router(place))?;
                 }
             }
             Self::LinkDark => fleet.ways_to_routers(0)[0].set_weather(Weather::Dark),
@@ -167,7 +167,7 @@ impl Fault {
     /// Ends it.
     pub(crate) async fn end(self, fleet: &mut Fleet) -> anyhow::Result<()> {
         match self {
-            Self::NodeKilled => fleet.start_again(Which::Node(0)).await?,
+            Self::NodeKilled => fleet.start_again(Which::Node(0))?,
             Self::NodePaused => fleet.nodes[0].resume()?,
             Self::NodeCutOff | Self::RedisSlow => fleet.ways_to_redis().for_each(|way| way.set_weather(Weather::Fair)),
             Self::RedisKilled => fleet.redis.start_again()?,
@@ -177,7 +177,7 @@ impl Fault {
                 tokio::task::block_in_place(|| fleet.cassandra.start_again(place))?;
             }
             Self::CassandraPaused => fleet.cassandra.resume(last_of_ring(fleet))?,
-            Self::RouterKilled => fleet.start_again(Which::Router(0)).await?,
+            Self::RouterKilled => fleet.start_again(Which::Router(0))?,
             Self::RouterPaused => fleet.routers[0].resume()?,
             Self::LinkDark | Self::EdgeCutOff => {
                 fleet.ways_to_routers(0).iter().for_each(|way| way.set_weather(Weather::Fair));

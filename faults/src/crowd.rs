@@ -64,7 +64,7 @@ pub(crate) async fn run(fleet: &mut Fleet, count: usize) -> anyhow::Result<Comeb
     let survivors: Vec<u32> = fleet.nodes[1..].iter().filter_map(Node::pid).collect();
     let cores_before = busiest(&survivors, 4).await;
     let killed = Instant::now();
-    fleet.nodes[0].kill()?;
+    fleet.nodes[0].kill();
     let (mut cores_most, mut before) = (0.0_f64, None);
     while before.is_none_or(|seen_back| seen_back < seen.lost.load(Relaxed)) {
         ensure!(killed.elapsed() < BACK_WITHIN, "{} of {} are back", seen.back.lock().len(), seen.lost.load(Relaxed));

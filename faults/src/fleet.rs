@@ -2,20 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use roost_fixtures::cassandra::{Cassandra, Options};
 use roost_fixtures::redis::Redis;
-use rustix::process::{Pid, Signal, kill_process};
+use roost_fixtures::roost::{Addresses, Roost};
+use rustix::process::Signal;
 
 use crate::proxy::Proxy;
-
-/// How long a node may take until it is ready.
-const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How long a node may take to stop in good order.
-const STOP_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a fleet is made of.
 #[derive(Clone, Debug)]
@@ -46,11 +41,10 @@ pub(crate) struct Fleet {
 
 /// A process of `roost`, and what stands between it and others.
 pub(crate) struct Node {
-    pub(crate) name: String,
+    process: Roost,
     role: Role,
-    child: Option<Child>,
-    listen: Option<SocketAddr>,
-    grpc: Option<SocketAddr>,
+    /// Where it served last.
+    addresses: Addresses,
 }
 
 /// What a process does, with its ways to others.
@@ -75,34 +69,36 @@ impl Fleet {
         let redis_at: SocketAddr = format!("127.0.0.1:{}", fleet.redis.port()).parse()?;
         for number in 1..=shape.routers {
             let role = Role::Router { to_redis: Proxy::start(vec![redis_at]).await? };
-            fleet.routers.push(Node::new(format!("r{number}"), role));
+            let node = Node::new(&fleet.roost, fleet.folder.path(), &format!("r{number}"), role);
+            fleet.routers.push(node);
         }
-        fleet.start_all(true).await?;
+        fleet.start_all(true)?;
         for number in 1..=shape.nodes {
             let role = if shape.routers == 0 {
                 Role::All { to_redis: Proxy::start(vec![redis_at]).await? }
             } else {
                 let mut to_routers = Vec::new();
                 for router in &fleet.routers {
-                    to_routers.push(Proxy::start(router.grpc.into_iter().collect()).await?);
+                    to_routers.push(Proxy::start(router.addresses.grpc.into_iter().collect()).await?);
                 }
                 Role::Edge { to_routers }
             };
-            fleet.nodes.push(Node::new(format!("n{number}"), role));
+            let node = Node::new(&fleet.roost, fleet.folder.path(), &format!("n{number}"), role);
+            fleet.nodes.push(node);
         }
-        fleet.start_all(false).await?;
-        fleet.balancer.set_servers(fleet.nodes.iter().filter_map(|node| node.listen).collect());
+        fleet.start_all(false)?;
+        fleet.balancer.set_servers(fleet.nodes.iter().filter_map(|node| node.addresses.listen).collect());
         Ok(fleet)
     }
 
-    async fn start_all(&mut self, routers: bool) -> anyhow::Result<()> {
+    fn start_all(&mut self, routers: bool) -> anyhow::Result<()> {
         for begin in [true, false] {
             let nodes = if routers { &mut self.routers } else { &mut self.nodes };
             for node in nodes {
                 if begin {
-                    node.launch(&self.roost, self.folder.path(), &self.store)?;
+                    node.launch(&self.store)?;
                 } else {
-                    node.await_ready(self.folder.path()).await?;
+                    node.await_ready()?;
                 }
             }
         }
@@ -110,13 +106,13 @@ impl Fleet {
     }
 
     /// Starts a node anew, at the addresses it had before, and waits until it serves.
-    pub(crate) async fn start_again(&mut self, which: Which) -> anyhow::Result<()> {
+    pub(crate) fn start_again(&mut self, which: Which) -> anyhow::Result<()> {
         let node = match which {
             Which::Node(place) => &mut self.nodes[place],
             Which::Router(place) => &mut self.routers[place],
         };
-        node.launch(&self.roost, self.folder.path(), &self.store)?;
-        node.await_ready(self.folder.path()).await
+        node.launch(&self.store)?;
+        node.await_ready()
     }
 
     /// The ways of all processes to Redis.
@@ -137,8 +133,7 @@ impl Fleet {
 
     /// What all processes logged last.
     pub(crate) fn logs(&self) -> String {
-        let log =
-            |node: &Node| format!("--- {}\n{}\n", node.name, last_lines(&node.file(self.folder.path(), "log"), 40));
+        let log = |node: &Node| format!("--- {}\n{}\n", node.process.name(), node.process.last_words());
         self.routers.iter().chain(&self.nodes).map(log).collect()
     }
 }
@@ -162,120 +157,63 @@ fn migrate(shape: &Shape, store: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn last_lines(path: &Path, count: usize) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(count)..].join("\n")
-}
-
 impl Node {
-    fn new(name: String, role: Role) -> Self {
-        Self { name, role, child: None, listen: None, grpc: None }
-    }
-
-    fn file(&self, folder: &Path, end: &str) -> PathBuf {
-        folder.join(format!("{}.{end}", self.name))
+    fn new(binary: &Path, folder: &Path, name: &str, role: Role) -> Self {
+        Self { process: Roost::new(binary, folder, name), role, addresses: Addresses::default() }
     }
 
     /// Starts its process, at the addresses it had before.
-    fn launch(&mut self, roost: &Path, folder: &Path, store: &str) -> anyhow::Result<()> {
-        let ready = self.file(folder, "ready");
-        let _ = std::fs::remove_file(&ready);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.file(folder, "log"))?;
+    fn launch(&mut self, store: &str) -> anyhow::Result<()> {
         let at = |addr: Option<SocketAddr>| addr.map_or_else(|| "127.0.0.1:0".to_owned(), |addr| addr.to_string());
-        let mut command = Command::new(roost);
-        command.args(["serve", "--admin", "127.0.0.1:0", "--node", &self.name, "--log", "info"]);
+        let mut flags: Vec<String> = ["--admin", "127.0.0.1:0", "--log", "info"].map(str::to_owned).into();
+        let mut add = |more: &[&str]| flags.extend(more.iter().map(|flag| (*flag).to_owned()));
         match &self.role {
-            Role::All { to_redis } => {
-                command.args(["--store", store, "--redis", &format!("redis://{}", to_redis.addr())]);
-            }
+            Role::All { to_redis } => add(&["--store", store, "--redis", &format!("redis://{}", to_redis.addr())]),
             Role::Router { to_redis } => {
-                command.args(["--role", "router", "--grpc", &at(self.grpc)]);
-                command.args(["--store", store, "--redis", &format!("redis://{}", to_redis.addr())]);
+                add(&["--role", "router", "--grpc", &at(self.addresses.grpc)]);
+                add(&["--store", store, "--redis", &format!("redis://{}", to_redis.addr())]);
             }
             Role::Edge { to_routers } => {
                 let routers: Vec<String> = to_routers.iter().map(|way| way.addr().to_string()).collect();
-                command.args(["--role", "edge", "--routers", &routers.join(",")]);
+                add(&["--role", "edge", "--routers", &routers.join(",")]);
             }
         }
         if !matches!(self.role, Role::Router { .. }) {
-            command.args(["--listen", &at(self.listen), "--quic", "off", "--shards", "1"]);
-            command.args(["--drain-window", "500ms", "--drain-deadline", "3s"]);
+            add(&["--listen", &at(self.addresses.listen), "--quic", "off", "--shards", "1"]);
+            add(&["--drain-window", "500ms", "--drain-deadline", "3s"]);
         }
-        command.arg("--data").arg(self.file(folder, "data")).arg("--ready-file").arg(&ready);
-        let child = command.env_clear().stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        self.child = Some(child.with_context(|| format!("cannot start {}", roost.display()))?);
-        Ok(())
+        self.process.launch(flags)
     }
 
-    /// Waits until it serves.
-    async fn await_ready(&mut self, folder: &Path) -> anyhow::Result<()> {
-        let (ready, began) = (self.file(folder, "ready"), Instant::now());
-        let log = self.file(folder, "log");
-        loop {
-            if let Ok(line) = std::fs::read_to_string(&ready) {
-                let told: serde_json::Value = serde_json::from_str(&line)?;
-                let addr = |name: &str| told[name].as_str().and_then(|text| text.parse().ok());
-                (self.listen, self.grpc) = (addr("listen"), addr("grpc"));
-                return Ok(());
-            }
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().transpose());
-            if let Some(status) = ended {
-                bail!("{} ended with {}:\n{}", self.name, status?, last_lines(&log, 40));
-            }
-            ensure!(began.elapsed() < READY_WITHIN, "{} was not ready:\n{}", self.name, last_lines(&log, 40));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Waits until it serves. Proxies go on meanwhile, on other threads.
+    fn await_ready(&mut self) -> anyhow::Result<()> {
+        self.addresses = tokio::task::block_in_place(|| self.process.await_ready())?;
+        Ok(())
     }
 
     /// Its process; `None` while there is none.
     pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let child = self.child.as_ref().context("the node does not run")?;
-        Ok(kill_process(Pid::from_child(child), signal)?)
+        self.process.pid()
     }
 
     /// SIGKILL.
-    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
     }
 
-    /// SIGTERM, and waits until it has drained.
-    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        self.signal(Signal::TERM)?;
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        let began = Instant::now();
-        while child.try_wait()?.is_none() {
-            if began.elapsed() > STOP_WITHIN {
-                child.kill()?;
-                child.wait()?;
-                bail!("{} did not stop within {STOP_WITHIN:?}", self.name);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
+    /// SIGTERM, and waits until it has drained. Proxies go on meanwhile, on other threads.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.stop()?;
+        tokio::task::block_in_place(|| self.process.await_end())
     }
 
     /// SIGSTOP.
     pub(crate) fn pause(&self) -> anyhow::Result<()> {
-        self.signal(Signal::STOP)
+        self.process.signal(Signal::STOP)
     }
 
     /// SIGCONT.
     pub(crate) fn resume(&self) -> anyhow::Result<()> {
-        self.signal(Signal::CONT)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.kill();
+        self.process.signal(Signal::CONT)
     }
 }

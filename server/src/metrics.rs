@@ -225,6 +225,7 @@ fn cql_metrics(store: &CqlStore, page: &mut Page) {
         ("roost_cql_shared_reads_total", "Reads answered together with another one.", &metrics.shared_reads),
         ("roost_cql_marks_total", "Marks stored.", &metrics.marks),
         ("roost_cql_notes_dropped_total", "Notes of applied effects that too many waited for.", &metrics.notes_dropped),
+        ("roost_cql_losses_total", "Conversations that ended below what was acknowledged.", &metrics.losses),
     ] {
         page.sample(name, help, "counter", NO_LABELS, value.load(Relaxed) as f64);
     }

@@ -1,51 +1,70 @@
 //! `cargo xtask dev cluster`: a whole fleet on this machine, until Ctrl-C.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use roost_fixtures::cassandra::{Cassandra, Options};
 use roost_fixtures::redis::Redis;
-use rustix::process::{Pid, Signal, kill_process};
+use roost_fixtures::roost::Roost;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::steps::{Steps, cargo, target};
 use crate::tools;
 
-/// How long a node may take until it is ready, or to stop.
-const NODE_WITHIN: Duration = Duration::from_secs(60);
 /// The first node's port for clients; the others follow.
 const FIRST_PORT: u16 = 8081;
-/// The first node's port for health and metrics.
+/// The first node's port for health and metrics; routers come behind.
 const FIRST_ADMIN_PORT: u16 = 9091;
+/// The first router's port for edges.
+const FIRST_GRPC_PORT: u16 = 7001;
+
+/// What a fleet is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Processes that clients connect to.
+    pub(crate) nodes: u16,
+    /// Routers behind them; 0: each routes for itself.
+    pub(crate) routers: u16,
+    /// Nodes of Cassandra.
+    pub(crate) ring: usize,
+}
 
 /// Starts it, tells where it is, and waits until somebody wants it to stop.
-pub(crate) fn cluster(steps: &mut Steps, nodes: u16, ring: usize) -> anyhow::Result<()> {
-    ensure!((1..=9).contains(&nodes), "--nodes: 1 to 9");
+pub(crate) fn cluster(steps: &mut Steps, shape: Shape) -> anyhow::Result<()> {
+    ensure!((1..=9).contains(&shape.nodes), "--nodes: 1 to 9");
+    ensure!(shape.routers <= 9, "--routers: 0 to 9");
     tools::redis(steps)?;
     tools::cassandra(steps)?;
     steps.run("build the server", &mut cargo(["build", "--release", "--package", "roost-server"]))?;
     let stop = stop_when_asked()?;
-    println!("\nstarting Redis and {ring} of Cassandra…");
-    let mut fleet = Fleet::start(nodes, ring)?;
+    println!("\nstarting Redis and {} of Cassandra…", shape.ring);
+    let mut fleet = Fleet::start(shape)?;
     fleet.tell();
     while stop.recv_timeout(Duration::from_secs(1)).is_err() {
-        for node in &mut fleet.nodes {
-            if let Some(status) = node.child.try_wait()? {
-                bail!("{} ended with {status}: see {}", node.name, node.log.display());
+        for Node { process, .. } in fleet.routers.iter_mut().chain(&mut fleet.nodes) {
+            if let Some(status) = process.ended()? {
+                bail!("{} ended with {status}:\n{}", process.name(), process.last_words());
             }
         }
     }
     println!("\nstopping…");
-    fleet.nodes.iter().try_for_each(|node| kill_process(Pid::from_child(&node.child), Signal::TERM))?;
-    fleet.nodes.iter_mut().try_for_each(Node::await_end)
+    // Edges first: what they still have to say goes through routers.
+    for nodes in [&mut fleet.nodes, &mut fleet.routers] {
+        nodes.iter().try_for_each(|node| node.process.stop())?;
+        nodes.iter_mut().try_for_each(|node| node.process.await_end())?;
+    }
+    Ok(())
 }
 
 /// A fleet on this machine; ends when it is dropped.
 pub(crate) struct Fleet {
+    /// Where clients connect.
     nodes: Vec<Node>,
+    /// Behind them.
+    routers: Vec<Node>,
     pub(crate) redis: Redis,
     pub(crate) cassandra: Cassandra,
     store: String,
@@ -55,8 +74,9 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Starts the release build of the server, `nodes` times, on `ring` nodes of Cassandra.
-    pub(crate) fn start(nodes: u16, ring: usize) -> anyhow::Result<Self> {
+    /// Starts the release build of the server.
+    pub(crate) fn start(shape: Shape) -> anyhow::Result<Self> {
+        let Shape { nodes, routers, ring } = shape;
         let roost = target().join("release").join("roost");
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         let redis = Redis::start()?;
@@ -66,10 +86,11 @@ impl Fleet {
         run(&roost, &["store", "migrate", &store, "--replication", &ring.min(3).to_string()])?;
         let key = folder.path().join("token-key");
         run(&roost, &["store", "key", &store, "--out", &key.to_string_lossy()])?;
-        let start = |number| Node::start(&roost, folder.path(), number, &store, &redis.url());
-        let mut nodes = (0..nodes).map(start).collect::<anyhow::Result<Vec<Node>>>()?;
-        nodes.iter_mut().try_for_each(Node::await_ready)?;
-        Ok(Self { nodes, redis, cassandra, store, key, _folder: folder })
+        let launch = Launch { roost: &roost, folder: folder.path(), store: &store, redis: &redis.url(), shape };
+        // Edges look for routers when they start.
+        let routers = launch.all(Role::Router, routers)?;
+        let nodes = launch.all(Role::Node, nodes)?;
+        Ok(Self { nodes, routers, redis, cassandra, store, key, _folder: folder })
     }
 
     /// Where clients connect, node by node.
@@ -78,10 +99,15 @@ impl Fleet {
     }
 
     fn tell(&self) {
-        let Self { nodes, redis, store, key, .. } = self;
-        println!("\nA fleet of {} nodes serves, on one Cassandra keyspace and one Redis.\n", nodes.len());
-        for Node { name, port, admin, log, .. } in nodes {
+        let Self { nodes, routers, redis, store, key, .. } = self;
+        println!("\nA fleet serves, on one Cassandra keyspace and one Redis.\n");
+        for Node { process, port, admin } in nodes {
+            let (name, log) = (process.name(), process.log());
             println!("  {name}   http://127.0.0.1:{port}/   http://127.0.0.1:{admin}/readyz   {}", log.display());
+        }
+        for Node { process, port, admin } in routers {
+            let (name, log) = (process.name(), process.log());
+            println!("  {name}   gRPC at 127.0.0.1:{port}   http://127.0.0.1:{admin}/readyz   {}", log.display());
         }
         println!("\n  store  {store}\n  redis  {}\n", redis.url());
         println!(
@@ -108,62 +134,80 @@ fn run(roost: &Path, args: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A node of the fleet; killed when it is dropped.
+/// What processes are started with.
+struct Launch<'a> {
+    roost: &'a Path,
+    folder: &'a Path,
+    store: &'a str,
+    redis: &'a str,
+    shape: Shape,
+}
+
+impl Launch<'_> {
+    /// Starts so many, and waits until all serve.
+    fn all(&self, role: Role, count: u16) -> anyhow::Result<Vec<Node>> {
+        let mut nodes = (0..count).map(|number| self.one(role, number)).collect::<anyhow::Result<Vec<Node>>>()?;
+        nodes.iter_mut().try_for_each(|node| node.process.await_ready().map(drop))?;
+        Ok(nodes)
+    }
+
+    fn one(&self, role: Role, number: u16) -> anyhow::Result<Node> {
+        let process = Roost::new(self.roost, self.folder, &format!("{}{}", role.letter(), number + 1));
+        let mut node = Node { process, port: role.port(number), admin: role.admin(number, self.shape.nodes) };
+        let (at, admin) = (local(node.port), local(node.admin));
+        let mut flags = vec!["--redis", self.redis, "--admin", &admin];
+        match role {
+            Role::Router => flags.extend(["--role", "router", "--grpc", &at, "--store", self.store]),
+            Role::Node if self.shape.routers == 0 => flags.extend(["--listen", &at, "--store", self.store]),
+            Role::Node => flags.extend(["--role", "edge", "--routers", "redis", "--listen", &at]),
+        }
+        node.process.launch(flags)?;
+        Ok(node)
+    }
+}
+
+/// A process of the fleet.
 struct Node {
-    name: String,
+    process: Roost,
+    /// For clients; of a router, for edges.
     port: u16,
     admin: u16,
-    log: PathBuf,
-    ready: PathBuf,
-    child: Child,
 }
 
-impl Node {
-    fn start(roost: &Path, folder: &Path, number: u16, store: &str, redis: &str) -> anyhow::Result<Self> {
-        let (name, port, admin) = (format!("n{}", number + 1), FIRST_PORT + number, FIRST_ADMIN_PORT + number);
-        let [log, ready, data] = ["log", "ready", "data"].map(|end| folder.join(format!("{name}.{end}")));
-        let written = std::fs::File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
-        let child = Command::new(roost)
-            .args(["serve", "--node", &name, "--store", store, "--redis", redis])
-            .args(["--listen", &format!("127.0.0.1:{port}"), "--admin", &format!("127.0.0.1:{admin}")])
-            .arg("--data")
-            .arg(data)
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdin(Stdio::null())
-            .stdout(written.try_clone()?)
-            .stderr(written)
-            .spawn()
-            .with_context(|| format!("cannot start {}", roost.display()))?;
-        Ok(Self { name, port, admin, log, ready, child })
+/// What a process is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Clients connect to it.
+    Node,
+    Router,
+}
+
+impl Role {
+    const fn letter(self) -> char {
+        match self {
+            Self::Node => 'n',
+            Self::Router => 'r',
+        }
     }
 
-    fn await_ready(&mut self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while !self.ready.exists() {
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || began.elapsed() > NODE_WITHIN {
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("{} does not serve ({ended:?}):\n{log}", self.name);
+    const fn port(self, number: u16) -> u16 {
+        number
+            + match self {
+                Self::Node => FIRST_PORT,
+                Self::Router => FIRST_GRPC_PORT,
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
     }
 
-    fn await_end(&mut self) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            ensure!(began.elapsed() < NODE_WITHIN, "{} does not stop: see {}", self.name, self.log.display());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+    const fn admin(self, number: u16, nodes: u16) -> u16 {
+        FIRST_ADMIN_PORT
+            + number
+            + match self {
+                Self::Node => 0,
+                Self::Router => nodes,
+            }
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn local(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }

@@ -153,14 +153,18 @@ enum Command {
 enum Dev {
     /// Redis, Cassandra and a fleet of nodes, until Ctrl-C; nothing is kept
     #[command(after_help = "EXAMPLES\n  \
-        cargo xtask dev cluster\n  \
-        cargo xtask dev cluster --nodes 2 --ring 3       two nodes of roost, three of Cassandra")]
+        cargo xtask dev cluster                          three edges, two routers, Redis, Cassandra\n  \
+        cargo xtask dev cluster --nodes 2 --routers 0    two nodes that route for themselves\n  \
+        cargo xtask dev cluster --ring 3                 on three nodes of Cassandra")]
     Cluster {
-        /// Nodes of roost
-        #[arg(long, default_value_t = 3)]
+        /// Nodes that clients connect to
+        #[arg(long, value_name = "N", default_value_t = 3)]
         nodes: u16,
+        /// Routers behind them; 0: each node routes for itself
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        routers: u16,
         /// Nodes of Cassandra: some 400 MB each
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, value_name = "N", default_value_t = 1)]
         ring: usize,
     },
 }
@@ -172,7 +176,9 @@ fn main() -> ExitCode {
         Command::Test { parts } => test::run(&mut steps, &parts),
         Command::Bench { parts, quick, flags } => bench::run(&mut steps, &parts, quick, &flags),
         Command::Fuzz { targets, span, keep } => fuzz::run(&mut steps, &fuzz::Plan { targets: &targets, span, keep }),
-        Command::Dev { what: Dev::Cluster { nodes, ring } } => dev::cluster(&mut steps, nodes, ring),
+        Command::Dev { what: Dev::Cluster { nodes, routers, ring } } => {
+            dev::cluster(&mut steps, dev::Shape { nodes, routers, ring })
+        }
         Command::Loom { filter } => loom::run(&mut steps, &filter),
         Command::Autobahn { cases, quick, all: _, tls, keep } => {
             autobahn::run(&mut steps, &autobahn::Plan { quick, tls, cases: &cases, keep })

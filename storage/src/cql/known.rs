@@ -1,7 +1,8 @@
 //! What this node remembers of conversations and rows: where a head is, whose effects are applied, which rows exist.
 //!
 //! All of it is a lower bound that stays true: heads only rise, applied effects stay applied, rows are never deleted. So
-//! nothing is ever invalidated, and a part that is full is simply emptied.
+//! nothing is ever invalidated, and a part that is full is simply emptied. Only servers that lost what they acknowledged
+//! break that: then everything is forgotten.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -74,6 +75,12 @@ impl Memory {
             part.clear();
         }
         part.insert(key);
+    }
+
+    /// Knows nothing any more.
+    pub(super) fn forget(&self) {
+        self.convs.iter().for_each(|part| part.lock().clear());
+        self.rows.iter().for_each(|part| part.lock().clear());
     }
 
     fn part(&self, conv: &ConvId) -> usize {

@@ -138,7 +138,15 @@ impl CqlStore {
     pub(super) async fn look_with(&self, conv: &ConvId, turn: Option<&Turn<'_>>) -> Result<Option<View>> {
         let (mut repaired, mut first) = (false, None);
         for _ in 0..LOOKS_MAX {
-            let Some((mut view, done)) = self.glance(conv).await? else { return Ok(None) };
+            let held = self.shared.memory.get(conv);
+            let glanced = self.glance(conv).await?;
+            if let Some(held) = held
+                && glanced.as_ref().is_none_or(|(view, _)| view.meta.head < held.applied)
+            {
+                self.gone(conv, held.applied);
+                continue;
+            }
+            let Some((mut view, done)) = glanced else { return Ok(None) };
             view.repaired = repaired;
             let known = self.shared.memory.get(conv);
             if done.max(known.map(|known| known.applied)) >= Some(view.meta.head) {
@@ -161,6 +169,14 @@ impl CqlStore {
             };
         }
         Err(StoreError::Unavailable("a conversation moves too fast to be read".to_owned()))
+    }
+
+    /// The servers lost entries up to `applied`, which they had acknowledged: a single one without a durable commit log that
+    /// crashed, or a restored backup. What is left is what counts, so nothing that was remembered does.
+    fn gone(&self, conv: &ConvId, applied: Seq) {
+        self.shared.db.metrics.losses.fetch_add(1, Relaxed);
+        tracing::error!(%conv, applied, "the servers no longer have entries they acknowledged; going on with what they have");
+        self.shared.memory.forget();
     }
 
     fn note(&self, conv: &ConvId, view: &View) {

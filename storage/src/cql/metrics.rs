@@ -73,6 +73,8 @@ pub struct CqlMetrics {
     pub marks: AtomicU64,
     /// Notes of applied effects that were dropped, as too many waited or a write failed; readers then apply them again.
     pub notes_dropped: AtomicU64,
+    /// Times a conversation ended below what the servers had acknowledged.
+    pub losses: AtomicU64,
 }
 
 impl CqlMetrics {
@@ -90,6 +92,7 @@ impl CqlMetrics {
             shared_reads: AtomicU64::new(0),
             marks: AtomicU64::new(0),
             notes_dropped: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
         }
     }
 

@@ -6,6 +6,7 @@ mod steps;
 mod clock;
 mod edges;
 mod left;
+mod lost;
 mod model;
 mod schema;
 mod server;

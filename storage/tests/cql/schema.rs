@@ -11,7 +11,8 @@ use scylla::client::session_builder::SessionBuilder;
 
 use super::{server, two};
 
-async fn session(options: &CqlOptions) -> Session {
+/// A connection of its own, past the store.
+pub(super) async fn session(options: &CqlOptions) -> Session {
     SessionBuilder::new().known_nodes(&options.contact_points).build().await.unwrap()
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 
 use super::place;
-use crate::dev::Fleet;
+use crate::dev::{Fleet, Shape};
 use crate::steps::{Steps, cargo, root, target};
 use crate::tools;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
     let mut page = format!("# A fleet on Redis and Cassandra\n\n{:#}\n", place::describe());
     let seconds = if quick { "1" } else { "10" };
     {
-        let fleet = Fleet::start(3, 1)?;
+        let fleet = Fleet::start(Shape { nodes: 3, routers: 0, ring: 1 })?;
         let at = fleet.cassandra.contact_points()[0].to_string();
         said(&mut page, "cql_append_rate", &[seconds, "64", &at])?;
         for kind in ["cql", "cql-hot"] {
