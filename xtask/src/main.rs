@@ -80,7 +80,7 @@ enum Command {
         cargo xtask bench peers --quick --only roost,roost-plain,bare,gorilla\n  \
         cargo xtask bench peers --also 'uws=/opt/uws/uws'        one more, built elsewhere")]
     Bench {
-        /// criterion, compare; none for both. quic, tls, million, cluster, peers: only if they are named
+        /// criterion, compare; none for both. quic, tls, million, cluster, peers, generators: only if they are named
         parts: Vec<bench::Part>,
         /// One small round: to see that it works. Its figures are not kept
         #[arg(long)]

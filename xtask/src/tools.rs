@@ -104,6 +104,15 @@ pub(crate) fn mosquitto(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     here().context("there is no mosquitto: apt-get install mosquitto")
 }
 
+/// A Tsung, installed if it is missing and apt-get may.
+pub(crate) fn tsung(steps: &mut Steps) -> anyhow::Result<PathBuf> {
+    let here = || Command::new("tsung").arg("-v").output().is_ok();
+    if !here() && found("apt-get") {
+        apt(steps, "tsung")?;
+    }
+    if here() { Ok("tsung".into()) } else { bail!("there is no Tsung: apt-get install tsung") }
+}
+
 /// Redis, installed if it is missing and apt-get may.
 pub(crate) fn redis(steps: &mut Steps) -> anyhow::Result<()> {
     let here = || found("redis-server") && found("redis-cli");

@@ -7,12 +7,14 @@
 //! - `million`: one long run with up to a million sessions and more, by command only;
 //! - `cluster`: a fleet on Redis and Cassandra, by command only;
 //! - `peers`: Roost beside many other servers, by command only;
+//! - `generators`: `roost-load` beside other load generators, by command only;
 //! - `criterion`: the same for what criterion measured.
 
 mod case;
 mod cluster;
 mod compare;
 mod criterion;
+mod generators;
 pub(crate) mod million;
 pub(crate) mod peers;
 pub(crate) mod place;
@@ -40,6 +42,8 @@ pub(crate) enum Part {
     Cluster,
     /// Roost beside many other servers: only if it is named.
     Peers,
+    /// `roost-load` beside other load generators: only if it is named.
+    Generators,
 }
 
 /// Further flags of parts.
@@ -75,6 +79,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags)
     }
     if parts.contains(&Part::Peers) {
         peers::run(steps, &flags.peers, quick)?;
+    }
+    if parts.contains(&Part::Generators) {
+        generators::run(steps, quick)?;
     }
     Ok(())
 }

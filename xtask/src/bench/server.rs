@@ -1,6 +1,7 @@
 //! The servers, started afresh for each measurement.
 
 use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -154,6 +155,27 @@ impl Running {
             server.address = ready.address()?.unwrap_or_default();
         }
         Ok(server)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its counters, by name, summed over their labels; a name that is not there is 0. Only of Roost.
+    pub(crate) fn metrics(&self) -> anyhow::Result<impl Fn(&str) -> f64> {
+        let text = std::fs::read_to_string(self.folder.join("ready.json")).context("no ready file")?;
+        let ready: Value = serde_json::from_str(&text).context("the ready file is no JSON")?;
+        let admin = ready["admin"].as_str().context("the ready file names no admin address")?;
+        let mut stream = TcpStream::connect(admin).context("no admin address")?;
+        stream.write_all(format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(move |name: &str| {
+            let of_name =
+                page.lines().filter_map(|line| line.strip_prefix(name)).filter(|rest| rest.starts_with([' ', '{']));
+            of_name.filter_map(|rest| rest.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
+        })
     }
 
     /// Where it listens: address and port.

@@ -160,13 +160,7 @@ fn of_go(steps: &mut Steps, name: &str, module: &str) -> anyhow::Result<Peer> {
 
 fn nats(steps: &mut Steps) -> anyhow::Result<Peer> {
     let (module, wanted) = NATS;
-    let folder = made()?;
-    let program = folder.join("nats-server");
-    if !said(&program, &["--version"]).is_some_and(|version| version.ends_with(wanted)) {
-        go(steps, "nats", |go| {
-            go.arg("install").arg(format!("{module}@{wanted}")).env("GOBIN", &folder);
-        })?;
-    }
+    let program = go_installed(steps, "nats-server", module, wanted)?;
     let version = format!("{module} {wanted}");
     Ok(Peer { name: "nats".into(), version, speaks: Speaks::Nats, start: Start::Nats(program) })
 }
@@ -182,6 +176,23 @@ fn mosquitto(steps: &mut Steps) -> anyhow::Result<Peer> {
     let program = tools::mosquitto(steps)?;
     let version = said(&program, &["-h"]).unwrap_or_else(|| "of an unknown version".into());
     Ok(Peer { name: "mosquitto".into(), version, speaks: Speaks::Mqtt, start: Start::Mosquitto(program) })
+}
+
+/// Builds the program `name` of a module at the version `wanted`, unless it was.
+pub(in crate::bench) fn go_installed(
+    steps: &mut Steps,
+    name: &str,
+    module: &str,
+    wanted: &str,
+) -> anyhow::Result<PathBuf> {
+    let folder = made()?.join(format!("{name}-{wanted}"));
+    let program = folder.join(name);
+    if !program.is_file() {
+        go(steps, name, |go| {
+            go.arg("install").arg(format!("{module}@{wanted}")).env("GOBIN", &folder);
+        })?;
+    }
+    Ok(program)
 }
 
 /// Builds a package of the module in `folder`.
@@ -208,7 +219,7 @@ fn go(steps: &mut Steps, name: &str, args: impl FnOnce(&mut Command)) -> anyhow:
 }
 
 /// The folder of what is built here, in cargo's target folder.
-fn made() -> anyhow::Result<PathBuf> {
+pub(in crate::bench) fn made() -> anyhow::Result<PathBuf> {
     let folder = target().join("peers");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     // Go is run elsewhere.
@@ -224,7 +235,7 @@ fn required(folder: &Path, module: &str) -> anyhow::Result<String> {
 }
 
 /// The first line that a program says; `None` if it is not there.
-fn said(program: &Path, args: &[&str]) -> Option<String> {
+pub(in crate::bench) fn said(program: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     String::from_utf8_lossy(&output.stdout).lines().next().map(|line| line.trim().to_owned())
 }

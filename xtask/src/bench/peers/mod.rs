@@ -5,7 +5,7 @@
 //! - `load`: what is measured, and how `roost-load` is asked to;
 //! - `results`: medians, ratios, what went wrong.
 
-mod install;
+pub(super) mod install;
 mod load;
 mod peer;
 mod results;
