@@ -77,8 +77,11 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
     if wanted(Part::Web) {
         tools::chromium(steps)?;
         tools::node_packages(steps)?;
+        // The page of a load is tested on one that was put on.
+        steps.run("build roost-load", &mut cargo(["build", "--package", "roost-loadgen"]))?;
         let mut npm = Command::new("npm");
         npm.args(["test", "--silent"]).current_dir(root().join("web")).env("ROOST_BIN", server());
+        npm.env("ROOST_LOAD_BIN", server().with_file_name("roost-load"));
         steps.tests("web", &mut npm)?;
     }
     Ok(())

@@ -124,7 +124,9 @@ fn once(tool: &Tool, work: Work) -> anyhow::Result<Taken> {
     let folder = target().join("bench").join("generators");
     let server = Running::launch(&folder, |folder| {
         let mut command = Command::new(target().join("release/roost"));
-        command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--log", "warn", "--data"]);
+        command.args(["serve", "--admin", "127.0.0.1:0", "--bench-paths", "--log", "warn"]);
+        // Tsung names an origin that is nobody's.
+        command.args(["--origins", "any", "--data"]);
         command.arg(folder.join("data"));
         Ok(Launch::told(command, folder, Vec::new()))
     })?;

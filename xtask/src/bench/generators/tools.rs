@@ -68,7 +68,7 @@ fn told_roost_load(tool: &Tool, work: Work, address: &str, folder: &Path) -> any
     if echo {
         command.args(["--bytes", "128"]);
     } else {
-        command.args(["--rate", &per_second.to_string(), "--heartbeat", "0s"]);
+        command.args(["--rate", &per_second.to_string(), "--heartbeat", "60s"]);
     }
     command.arg("--out").arg(folder.join("report"));
     Ok(command)
@@ -105,10 +105,10 @@ fn artillery(steps: &mut Steps) -> anyhow::Result<Tool> {
 
 fn told_artillery(tool: &Tool, work: Work, address: &str, folder: &Path) -> anyhow::Result<Command> {
     let text = "x".repeat(128);
-    // It waits for no answer before it goes on, but it can say how often it sends: the loop ends with the time.
+    // What it captures it waits for.
     let flow = if work.echo {
         format!(
-            "      - loop:\n          - send: {{ payload: \"{text}\", match: {{ value: \"{text}\" }} }}\n        count: {ECHOES_EACH}"
+            "      - loop:\n          - send: {{ payload: \"{text}\", capture: {{ regexp: \"x+\", as: answer }} }}\n        count: {ECHOES_EACH}"
         )
     } else {
         format!("      - think: {}", work.seconds)
@@ -156,6 +156,7 @@ fn filled(name: &str, work: Work, flow: &str) -> anyhow::Result<String> {
         .replace("@SOCKETS@", &work.sockets.to_string())
         .replace("@PER_SECOND@", &work.per_second.to_string())
         .replace("@RAMP_SECONDS@", &work.ramp_seconds().to_string())
+        .replace("@RAMP_SECONDS_MAX@", &(3 * work.ramp_seconds() + 10).to_string())
         .replace("@FLOW@", flow);
     if filled.contains("@FLOW") {
         bail!("{name} has a place that is not filled")
