@@ -36,8 +36,7 @@ pub(crate) struct Shape {
 pub(crate) fn cluster(steps: &mut Steps, shape: Shape) -> anyhow::Result<()> {
     ensure!((1..=9).contains(&shape.nodes), "--nodes: 1 to 9");
     ensure!(shape.routers <= 9, "--routers: 0 to 9");
-    tools::redis(steps)?;
-    tools::cassandra(steps)?;
+    tools::databases()?;
     steps.run("build the server", &mut cargo(["build", "--release", "--package", "roost-server"]))?;
     let stop = stop_when_asked()?;
     println!("\nstarting Redis and {} of Cassandra…", shape.ring);

@@ -39,8 +39,7 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
             println!("\nleft out: clients against mosquitto. {error:#}");
         }
         // The way between nodes, and the store that they share.
-        tools::redis(steps)?;
-        tools::cassandra(steps)?;
+        tools::databases()?;
         steps.tests("rust", &mut cargo(["test", "--workspace"]))?;
         // What has connections was tried with the driver that is chosen by itself, io_uring where the kernel allows it.
         let mut again = cargo(["test", "--package", "roost-edge", "--package", "roost-server", "--tests"]);
@@ -90,8 +89,7 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part]) -> anyhow::Result<()> {
 /// Breaks fleets, of nodes that do everything and of edges and routers apart: in `every` way, or in those that a
 /// minute shows.
 fn faults(steps: &mut Steps, every: bool) -> anyhow::Result<()> {
-    tools::redis(steps)?;
-    tools::cassandra(steps)?;
+    tools::databases()?;
     let release: &[&str] = if every { &["--release"] } else { &[] };
     let build = ["build", "--package", "roost-server", "--package", "roost-faults"];
     steps.run("build the fleet", &mut cargo(build.iter().chain(release).copied()))?;

@@ -113,31 +113,11 @@ pub(crate) fn tsung(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     if here() { Ok("tsung".into()) } else { bail!("there is no Tsung: apt-get install tsung") }
 }
 
-/// Redis, installed if it is missing and apt-get may.
-pub(crate) fn redis(steps: &mut Steps) -> anyhow::Result<()> {
-    let here = || found("redis-server") && found("redis-cli");
-    if !here() && found("apt-get") {
-        apt(steps, "redis-server")?;
-    }
-    if here() { Ok(()) } else { bail!("there is no Redis: apt-get install redis-server") }
-}
-
-/// What a Cassandra needs: a Java 17, and Maven, by which it is fetched. Installed if they are missing and apt-get may.
-pub(crate) fn cassandra(steps: &mut Steps) -> anyhow::Result<()> {
-    let java = || {
-        let named = std::env::var_os("ROOST_JAVA").is_some();
-        let below = std::fs::read_dir("/usr/lib/jvm").into_iter().flatten().flatten();
-        named || below.into_iter().any(|folder| folder.file_name().to_string_lossy().contains("17"))
-    };
-    for (package, here) in [("openjdk-17-jre-headless", &java as &dyn Fn() -> bool), ("maven", &|| found("mvn"))] {
-        if !here() && found("apt-get") {
-            apt(steps, package)?;
-        }
-        if !here() {
-            bail!("the tests with Cassandra need {package}: apt-get install {package}");
-        }
-    }
-    Ok(())
+/// Redis, and what a Cassandra needs: installed if they are missing and apt-get may.
+pub(crate) fn databases() -> anyhow::Result<()> {
+    println!("\nlooking for Redis, Java and Maven; what is missing is installed");
+    roost_fixtures::redis::ensure()?;
+    roost_fixtures::cassandra::ensure()
 }
 
 /// The packages of web/.

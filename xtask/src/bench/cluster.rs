@@ -20,8 +20,7 @@ const ROUNDS: usize = 3;
 
 /// Runs all of it. `quick` only shows that it works: a second of each, and nothing is kept.
 pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
-    tools::redis(steps)?;
-    tools::cassandra(steps)?;
+    tools::databases()?;
     super::build(steps, &["--package", "roost-faults"])?;
     for (package, example) in
         [("roost-storage", "cql_append_rate"), ("roost-router", "durable_sends"), ("roost-router", "bus_rate")]
