@@ -1,10 +1,11 @@
 //! What is queued to connections, and what happens when it is not read.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use roost_wire::limits::ALPN;
-use roost_wire::link::{Envelope, Lane, SessionKey};
+use roost_wire::link::{Envelope, SessionKey};
 use roost_wire::native::frame_of;
 use roost_wire::pb::{self, Frame};
 use roost_wire::{CloseCode, Encoding, FrameBody};
@@ -155,13 +156,15 @@ impl Shard {
     pub(super) fn deliver_joined(&mut self, key: SessionKey, job: &mut Job, tally: &mut Tally) -> bool {
         let Some(conn) = self.slots.get_mut(key) else { return false };
         let Stage::Session(session) = &mut conn.stage else { return false };
-        let count = job.envelopes.len();
-        let whole = session.deflate.is_none() && job.envelopes.iter().all(|envelope| envelope.lane() == Lane::Durable);
+        let (count, lane) = (job.envelopes.len(), job.envelopes[0].lane());
+        let alike =
+            |envelope: &Arc<Envelope>| envelope.lane() == lane && !(session.datagrams && native::may_be_lost(envelope));
+        let whole = session.deflate.is_none() && job.envelopes.iter().all(alike);
         if count == 1 || !whole || !matches!(session.phase, Phase::Live(_) | Phase::Bench(BenchPath::Broadcast)) {
             return false;
         }
         let piece = job.joined(session);
-        if policy::push(&self.config, Lane::Durable, session.behind, &conn.outbound, piece.len()) != Step::Queue {
+        if policy::push(&self.config, lane, session.behind, &conn.outbound, piece.len()) != Step::Queue {
             return false;
         }
         conn.outbound.push(piece.clone());

@@ -176,3 +176,19 @@ fn an_overflow_in_a_burst_drops_its_end_and_begins_a_doubt() {
     assert!(got[4].contains(r#""more":true"#));
     assert_eq!((rig.counted().fanout_overflow, rig.counted().doubts), (2, 2));
 }
+
+#[test]
+fn pushes_that_may_be_lost_go_as_one_piece_and_not_with_those_that_may_not() {
+    let mut rig = sliced(1000);
+    let keys = readers(&mut rig, 2);
+    let audience = Audience::Sessions(keys.clone().into());
+    let typing = || Down::Deliver { envelope: typing(), audience: audience.clone() };
+    rig.downs([typing(), typing(), typing()]);
+    let queued = |rig: &Rig| keys.iter().map(|key| rig.shard.outbound(*key).unwrap().len()).collect::<Vec<_>>();
+    assert_eq!(queued(&rig), [1, 1]);
+    assert_eq!(rig.counted().deliveries, 6);
+    rig.turn();
+    keys.iter().for_each(|key| assert_eq!(rig.read(*key).len(), 3));
+    rig.downs([typing(), deliver(1, 3, &keys), typing()]);
+    assert_eq!(queued(&rig), [3, 3], "each is judged by its own lane");
+}

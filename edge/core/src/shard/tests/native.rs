@@ -120,6 +120,16 @@ fn ephemeral_pushes_leave_as_datagrams_where_the_peer_takes_them_else_by_the_str
 }
 
 #[test]
+fn pushes_of_a_burst_that_may_be_lost_leave_as_a_datagram_each() {
+    let mut rig = Rig::new(ShardConfig::default());
+    let key = live(&mut rig, true);
+    let audience = Audience::Sessions([key].into());
+    rig.downs([0; 3].map(|_| Down::Deliver { envelope: typing(), audience: audience.clone() }));
+    let datagrams = rig.effects().iter().filter(|effect| matches!(effect, Effect::Datagram { .. })).count();
+    assert_eq!((datagrams, rig.queued_bytes(key)), (3, 0));
+}
+
+#[test]
 fn a_datagram_given_back_is_dropped_when_its_reader_is_slow() {
     let config = ShardConfig { outbound_frames_max: 4, ..ShardConfig::default() };
     let mut rig = Rig::new(config);
