@@ -1,6 +1,8 @@
 //! One run from beginning to end: connect, make conversations, load, wait, look into the logs.
 
-use std::collections::BTreeMap;
+mod aside;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +12,7 @@ use roost_wire::Seq;
 use crate::client::Names;
 use crate::clock::{Clock, ns};
 use crate::driver::{Command, Credentials, Done, Note, Shared, Target, Threads, Tick};
+use crate::fleet::{Peer, Start};
 use crate::host::process::Reading;
 use crate::interrupt::Interrupt;
 use crate::ledger::{self, Judgement};
@@ -18,8 +21,11 @@ use crate::lines::Carrier;
 use crate::plan::{Kind, Plan};
 use crate::progress::{Progress, Standing};
 use crate::recorder::Recorder;
+use crate::report::PhaseMark;
 use crate::report::series::Series;
-use crate::scenario::{Load, Protocol, Scenario};
+use crate::scenario::{Event, Load, Protocol, Scenario};
+use crate::schedule::{self, Course, Digest, Speakers};
+use crate::sdk;
 
 /// How long to wait for the first sign of a server.
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
@@ -31,14 +37,16 @@ const VERIFY_WITHIN: Duration = Duration::from_secs(60);
 const RUN_UP: Duration = Duration::from_millis(50);
 /// How often a waiting run looks for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long nobody may be live of those that should be before the server counts as gone.
+const GONE_AFTER: Duration = Duration::from_secs(15);
 
 /// What to run, and against what.
 pub(crate) struct Job {
     pub scenario: Scenario,
     pub target: Target,
-    /// What carries the connections.
+    /// What carries the connections of each crowd.
     #[cfg(target_os = "linux")]
-    pub carrier: Carrier,
+    pub carriers: Vec<Carrier>,
     pub credentials: Credentials,
     pub threads: u32,
     /// The server's process, if it is on this host and known.
@@ -46,7 +54,17 @@ pub(crate) struct Job {
     /// Called right before the load, with the moment of its first intended time. Seconds of the load are then kept
     /// whole.
     pub on_load: Option<OnLoad>,
+    /// Others run the same load: who agrees with them on its start, and tells them what is measured.
+    pub peer: Option<Box<dyn Peer>>,
+    /// Asks the server to leave, and starts it anew. Needed where a phase has it.
+    pub deployer: Option<Deployer>,
+    /// How clients of the real SDK reach the server. Needed where the scenario has any.
+    pub sdk: Option<sdk::Setup>,
 }
+
+/// See [`Job::deployer`]. Called again and again until it tells that it is done, with the process that is there then if it is
+/// here and known.
+pub(crate) type Deployer = Box<dyn FnMut() -> Result<Option<Option<u32>>, String> + Send>;
 
 /// See [`Job::on_load`].
 pub(crate) type OnLoad = Box<dyn FnOnce(Instant) + Send>;
@@ -80,6 +98,14 @@ pub(crate) struct Outcome {
     /// CPU time of all threads of the generator meanwhile.
     pub generator_cpu_ns: u64,
     pub interrupted: bool,
+    /// When each phase of the load was, as far as it came.
+    pub phases: Vec<PhaseMark>,
+    /// Why this is only a part of what was asked for: the server went away. `None`: it is the whole, or was interrupted.
+    pub partial: Option<String>,
+    /// Of the plan and of every intended time: the same for the same seed.
+    pub digest: String,
+    /// What clients of the real SDK saw; `None`: there were none.
+    pub sdk: Option<sdk::Outcome>,
 }
 
 /// Why there is nothing to report.
@@ -93,7 +119,7 @@ pub(crate) enum RunError {
     System(#[from] std::io::Error),
 }
 
-/// Somebody asked to stop.
+/// Somebody asked to stop, or the server is gone.
 struct Stopped;
 
 struct Run<'a> {
@@ -111,25 +137,43 @@ struct Run<'a> {
     /// Highest acknowledged seq of each conversation.
     heads: Vec<Seq>,
     on_load: Option<OnLoad>,
+    peer: Option<Box<dyn Peer>>,
     keep_seconds: bool,
+    server_pid: Option<u32>,
+    deployer: Option<Deployer>,
+    /// Phases that are to come.
+    phases: VecDeque<(Instant, String)>,
+    /// When the server is to start anew, and where that stands.
+    deploys: VecDeque<Instant>,
+    deploying: bool,
+    /// The server is not the process that it was.
+    deployed: bool,
+    /// Since when nobody is live in the load.
+    gone_since: Option<Instant>,
+    /// The load's first intended time, while it lasts.
+    load_from: Option<Instant>,
+    sdk_setup: Option<sdk::Setup>,
+    sdk: Option<sdk::Running>,
+    digest: Digest,
     outcome: Outcome,
 }
 
 /// Runs a job.
 pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> Result<Outcome, RunError> {
-    let Job { scenario, target, credentials, threads, server_pid, on_load, .. } = job;
-    if !scenario.transport.is_quic() {
+    let Job { scenario, target, credentials, threads, server_pid, on_load, peer, deployer, sdk, .. } = job;
+    if !scenario.crowds.iter().all(|crowd| crowd.transport.is_quic()) {
         TcpStream::connect_timeout(&target.address, PROBE_WITHIN)
             .map_err(|error| RunError::Unreachable(format!("cannot connect to {}: {error}", target.host)))?;
     }
     let plan = Plan::draw(&scenario);
     let shared = Arc::new(Shared {
+        speakers: Arc::new(Speakers::of(&scenario, &plan)),
         scenario,
         plan,
         clock: Clock::start(),
         target,
         #[cfg(target_os = "linux")]
-        carrier: job.carrier,
+        carriers: job.carriers,
         credentials,
         threads,
     });
@@ -147,14 +191,26 @@ pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> R
         heads: Vec::new(),
         keep_seconds: on_load.is_some(),
         on_load,
+        peer,
+        server_pid,
+        deployer,
+        phases: VecDeque::new(),
+        deploys: VecDeque::new(),
+        deploying: false,
+        deployed: false,
+        gone_since: None,
+        load_from: None,
+        sdk_setup: sdk,
+        sdk: None,
+        digest: Digest::default(),
         outcome: Outcome { before, ..Outcome::default() },
     };
-    run.go(server_pid)?;
+    run.go()?;
     Ok(run.finish())
 }
 
 impl Run<'_> {
-    fn go(&mut self, server_pid: Option<u32>) -> Result<(), RunError> {
+    fn go(&mut self) -> Result<(), RunError> {
         self.progress.phase("connecting");
         let clients = self.shared.scenario.clients as usize;
         let mut users = vec![String::new(); clients];
@@ -176,13 +232,18 @@ impl Run<'_> {
         if self.rest(REST).is_err() {
             return Ok(());
         }
-        self.outcome.connected = Reading::take(server_pid);
+        self.outcome.connected = Reading::take(self.server_pid);
         if !self.shared.plan.conversations.is_empty() && self.prepare(users).is_err() {
             return Ok(());
         }
-        self.load(server_pid);
+        if self.start_sdk()?.is_err() {
+            return Ok(());
+        }
+        let Ok(start) = self.agree() else { return Ok(()) };
+        self.load(start);
         self.outcome.held = self.live.iter().sum();
-        let settled = self.settle(server_pid);
+        self.look_for_server();
+        let settled = self.settle();
         if settled.is_ok() && self.shared.scenario.protocol == Protocol::Roost {
             let _ = self.verify();
         }
@@ -206,19 +267,58 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn load(&mut self, server_pid: Option<u32>) {
+    /// Waits until those who run the same load are ready as well. When it is to begin, if they say so.
+    fn agree(&mut self) -> Result<Option<Instant>, Stopped> {
+        if self.peer.is_some() {
+            self.progress.phase("waiting for the others");
+        }
+        let entered = self.outcome.entered;
+        while let Some(peer) = &mut self.peer {
+            match peer.start(entered) {
+                Start::At(start) => return Ok(Some(start)),
+                Start::Wait => self.rest(LOOK_EVERY / 10)?,
+            }
+        }
+        Ok(None)
+    }
+
+    fn load(&mut self, start: Option<Instant>) {
         self.progress.phase("load");
-        self.outcome.load_begin = Reading::take(server_pid);
-        let start_ns = self.shared.clock.now_ns() + ns(RUN_UP);
+        self.outcome.load_begin = Reading::take(self.server_pid);
+        let run_up = start.map_or(RUN_UP, |start| start.saturating_duration_since(Instant::now()));
+        let start_ns = self.shared.clock.now_ns() + ns(run_up);
+        let zero = Instant::now() + run_up;
+        self.progress.zero(zero);
         if let Some(on_load) = self.on_load.take() {
-            on_load(Instant::now() + RUN_UP);
+            on_load(zero);
+        }
+        if let Some(sdk) = &self.sdk {
+            sdk.load(start_ns);
+        }
+        let legs = Course::of(&self.shared.scenario).legs;
+        let deploys = legs.iter().filter(|leg| leg.event == Event::Deploy);
+        self.deploys = deploys.map(|leg| zero + Duration::from_nanos(leg.from_ns)).collect();
+        self.load_from = Some(zero);
+        let marks = self.shared.scenario.marks();
+        if marks.len() > 1 {
+            self.progress
+                .plan(&marks.iter().map(|mark| (mark.name.clone(), mark.to_s - mark.from_s)).collect::<Vec<_>>());
+            self.phases =
+                marks.iter().map(|mark| (zero + Duration::from_secs_f64(mark.from_s), mark.name.clone())).collect();
         }
         let loaded = self.order(&Command::Load { start_ns });
+        (self.load_from, self.phases) = (None, VecDeque::new());
+        let lasted = zero.elapsed().as_secs_f64();
+        let marks = marks.into_iter().filter(|mark| mark.from_s < lasted);
+        self.outcome.phases = marks.map(|mark| PhaseMark { to_s: mark.to_s.min(lasted), ..mark }).collect();
+        if let Some(sdk) = &self.sdk {
+            sdk.quiet();
+        }
         if matches!(self.shared.scenario.load, Load::Idle { .. }) {
             // The longer they have been idle, the better it is known.
-            self.outcome.connected = Reading::take(server_pid);
+            self.outcome.connected = Reading::take(self.server_pid);
         }
-        if loaded.is_err() {
+        if loaded.is_err() && self.outcome.interrupted {
             self.progress.phase("stopping; once more to stop at once");
         }
         let deadline_ns = self.after(self.shared.scenario.grace);
@@ -226,7 +326,8 @@ impl Run<'_> {
         let drained = self.order(&Command::Drain { deadline_ns }).unwrap_or_default();
         self.outcome.load_time = Duration::from_nanos(self.shared.clock.now_ns().saturating_sub(start_ns));
         for done in drained {
-            let Done::Drained { heads, unanswered, cpu_ns } = done else { continue };
+            let Done::Drained { heads, unanswered, cpu_ns, digest } = done else { continue };
+            self.digest.join(digest);
             self.outcome.unanswered += unanswered;
             self.outcome.generator_cpu_ns += cpu_ns;
             for (conv, head) in heads {
@@ -238,12 +339,16 @@ impl Run<'_> {
     }
 
     /// Lets deliveries finish.
-    fn settle(&mut self, server_pid: Option<u32>) -> Result<(), Stopped> {
+    fn settle(&mut self) -> Result<(), Stopped> {
         self.progress.phase("waiting for deliveries");
         let deadline_ns = self.after(self.shared.scenario.grace);
         let heads = Arc::new(self.heads.clone());
         let settled = self.order(&Command::Settle { heads, deadline_ns });
-        self.outcome.load_end = Reading::take(server_pid);
+        self.outcome.load_end = Reading::take(self.server_pid);
+        if self.deployed {
+            // Of the process that there was in the beginning nothing more is known.
+            self.outcome.load_end.cpu_ns = None;
+        }
         for done in settled? {
             if let Done::Settled { missing } = done {
                 self.outcome.missing_pushes += missing;
@@ -266,7 +371,9 @@ impl Run<'_> {
 
     /// Ends the threads and puts together what they know.
     fn finish(mut self) -> Outcome {
+        self.outcome.sdk = self.sdk.take().map(sdk::Running::end);
         let evidence = self.abandon();
+        self.outcome.digest = schedule::told(&self.shared.plan, self.digest);
         let plan = &self.shared.plan;
         let fan_out = |conv: u32| match &plan.conversations[conv as usize] {
             planned if planned.kind == Kind::Channel => planned.members.len() as u64,
@@ -338,7 +445,11 @@ impl Run<'_> {
             self.outcome.interrupted = true;
             return Err(Stopped);
         }
-        Ok(())
+        if let Some((_, name)) = self.phases.pop_front_if(|(at, _)| *at <= Instant::now()) {
+            self.progress.phase(&name);
+        }
+        self.deploy()?;
+        self.look_who_is_there()
     }
 
     fn after(&self, time: Duration) -> u64 {
@@ -351,11 +462,15 @@ impl Run<'_> {
             *self.outcome.ends.entry(why).or_default() += count;
         }
         self.outcome.total.merge(&tick.recorder);
+        if let Some(peer) = &mut self.peer {
+            peer.tick(tick.second, self.live.iter().sum(), &tick.recorder);
+        }
         if let Some(second) = tick.second {
             if self.keep_seconds {
                 self.outcome.seconds.entry(second).or_default().merge(&tick.recorder);
             }
             self.outcome.series.add(second, tick.recorder);
+            self.outcome.series.live(second, self.live.iter().sum());
         }
         if self.told_at.elapsed() >= Duration::from_millis(900) {
             self.told_at = Instant::now();
@@ -367,15 +482,22 @@ impl Run<'_> {
         let hold = self.shared.scenario.load.hold().as_secs_f64().ceil() as u64;
         let last = second.and_then(|second| self.outcome.series.peek(second));
         let counts = last.map(|recorder| recorder.counts).unwrap_or_default();
+        let delivery = last.map(|last| &last.delivery).filter(|delivery| !delivery.is_empty());
+        let total = &self.outcome.total;
         self.progress.tell(&Standing {
             live: self.live.iter().sum(),
             wanted: self.shared.scenario.clients.into(),
             sent: counts.sent,
             acknowledged: counts.acknowledged,
             delivered: counts.delivered,
-            delivery_p99_us: last.filter(|_| counts.delivered > 0).map(|last| last.delivery.value_at_quantile(0.99)),
+            delivery_p50_us: delivery.map(|delivery| delivery.value_at_quantile(0.5)),
+            delivery_p99_us: delivery.map(|delivery| delivery.value_at_quantile(0.99)),
             errors: self.outcome.total.errors.values().sum(),
+            unsent: total.counts.unsent,
+            dropped: total.counts.dropped,
+            late_p99_us: Some(&total.late).filter(|late| !late.is_empty()).map(|late| late.value_at_quantile(0.99)),
             second: second.filter(|second| *second < hold).map(|second| (second + 1, hold)),
+            ..Standing::default()
         });
     }
 }

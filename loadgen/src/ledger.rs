@@ -1,14 +1,15 @@
 //! What was acknowledged against what is in the log: the proof that nothing was lost.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::client::Stamp;
 use crate::plan::Conv;
 
 /// Losses listed by name; further ones are only counted.
-const LOSSES_LISTED_MAX: usize = 20;
+pub(crate) const LOSSES_LISTED_MAX: usize = 10_000;
 
 /// Sender and serial of a message.
 type Message = (u32, u32);
@@ -33,17 +34,17 @@ pub(crate) struct Evidence {
 }
 
 /// One acknowledged message that is not where it was acknowledged to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Loss {
     pub conv: String,
     pub seq: u64,
     pub sender: u32,
     pub serial: u32,
-    pub why: &'static str,
+    pub why: Cow<'static, str>,
 }
 
 /// What the evidence of all threads says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Judgement {
     pub lost: u64,
     pub losses: Vec<Loss>,
@@ -166,7 +167,13 @@ pub(crate) fn judge(evidence: Vec<Evidence>, name: impl Fn(Conv) -> String) -> J
         };
         judgement.lost += 1;
         if judgement.losses.len() < LOSSES_LISTED_MAX {
-            judgement.losses.push(Loss { conv: name(conv), seq, sender: message.0, serial: message.1, why });
+            judgement.losses.push(Loss {
+                conv: name(conv),
+                seq,
+                sender: message.0,
+                serial: message.1,
+                why: why.into(),
+            });
         }
     }
     judgement
@@ -211,7 +218,7 @@ mod tests {
         all.fetched(0, 4, stamp(4));
         all.ended(0, 4);
         let judgement = judged(vec![all]);
-        let why: Vec<_> = judgement.losses.iter().map(|loss| (loss.seq, loss.why)).collect();
+        let why: Vec<_> = judgement.losses.iter().map(|loss| (loss.seq, &*loss.why)).collect();
         assert_eq!(
             why,
             [(2, "the log skips it"), (3, "its place in the log holds another message"), (5, "the log ends before it"),]

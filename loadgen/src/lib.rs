@@ -12,11 +12,15 @@
 #![forbid(unsafe_code)]
 
 mod blocked;
+mod capacity;
 pub mod cli;
 pub mod client;
 mod clock;
+mod compare;
+mod dashboard;
 mod driver;
 mod engine;
+mod fleet;
 mod host;
 mod hostile;
 mod interrupt;
@@ -33,6 +37,8 @@ pub mod report;
 #[cfg(target_os = "linux")]
 mod round;
 pub mod scenario;
+mod schedule;
+mod sdk;
 mod server;
 pub mod threshold;
 pub mod verdict;

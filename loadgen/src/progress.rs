@@ -1,9 +1,16 @@
-//! What a run tells while it goes on: one live line on a terminal, a plain line every second elsewhere.
+//! What a run tells while it goes on: a dashboard on a terminal, a line every second elsewhere.
+//!
+//! It also keeps what only a bystander sees: when each step began, and what a [`Watch`] saw of the server.
 
+use std::cell::RefCell;
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::dashboard::Dashboard;
+use crate::host::watch::{Watch, Watched};
 
 /// How a run stands.
 #[derive(Clone, Debug, Default)]
@@ -14,71 +21,190 @@ pub(crate) struct Standing {
     pub sent: u64,
     pub acknowledged: u64,
     pub delivered: u64,
+    /// Sessions that came about, where that is what goes on.
+    pub connected: Option<u64>,
+    pub delivery_p50_us: Option<u64>,
     pub delivery_p99_us: Option<u64>,
     /// So far.
     pub errors: u64,
+    pub unsent: u64,
+    /// Sessions that never came about, and that ended by themselves.
+    pub failed: u64,
+    pub dropped: u64,
+    /// How late the generator is, at the 99th percentile so far; `None` for loads without intended times.
+    pub late_p99_us: Option<u64>,
     /// Seconds of the load that are over, and that there are.
     pub second: Option<(u64, u64)>,
 }
 
+/// How much is told, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Telling {
+    /// Nothing.
+    pub quiet: bool,
+    /// A line every second, whatever it is written to.
+    pub plain: bool,
+}
+
+impl From<bool> for Telling {
+    fn from(quiet: bool) -> Self {
+        Self { quiet, plain: false }
+    }
+}
+
+/// A step of a run, and when it began.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub name: String,
+    pub began: Instant,
+}
+
+/// What was seen of a run from beside it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub steps: Vec<Step>,
+    /// When second 0 of the load began.
+    pub zero: Option<Instant>,
+    pub ended: Option<Instant>,
+    /// `None` if nobody looked at the server.
+    pub watched: Option<Watched>,
+}
+
 /// Where it is told.
 pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
-    quiet: bool,
-    phase: &'static str,
+    face: RefCell<Face>,
+    seen: Seen,
+    watching: Option<Watching>,
+}
+
+enum Face {
+    Quiet,
+    Lines,
+    /// One live line.
+    Bar(ProgressBar),
+    Dashboard(Box<Dashboard>),
+}
+
+struct Watching {
+    watch: Watch,
+    pid: Option<u32>,
+    admin: Option<SocketAddr>,
 }
 
 impl Progress {
-    /// Tells on standard error; nothing if `quiet`.
-    pub(crate) fn new(quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    /// Tells on the terminal, if standard output is one; else on standard error.
+    pub(crate) fn new(telling: impl Into<Telling>) -> Self {
+        let Telling { quiet, plain } = telling.into();
+        let face = if quiet {
+            Face::Quiet
+        } else if plain {
+            Face::Lines
+        } else if std::io::stdout().is_terminal()
+            && let Some(dashboard) = Dashboard::open()
+        {
+            Face::Dashboard(Box::new(dashboard))
+        } else if std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template("{spinner} {prefix:.bold} {wide_msg}");
             bar.set_style(style.expect("the template is well-formed"));
             bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Self { bar, quiet, phase: "" }
+            Face::Bar(bar)
+        } else {
+            Face::Lines
+        };
+        Self { face: RefCell::new(face), seen: Seen::default(), watching: None }
+    }
+
+    /// What is run, in a few words: the head of the dashboard.
+    pub(crate) fn title(&self, title: &str) {
+        if let Face::Dashboard(dashboard) = &mut *self.face.borrow_mut() {
+            dashboard.board.title = title.to_owned();
+            dashboard.draw();
+        }
+    }
+
+    /// The phases of the load and how many seconds each is to last.
+    pub(crate) fn plan(&self, phases: &[(String, f64)]) {
+        if let Face::Dashboard(dashboard) = &mut *self.face.borrow_mut() {
+            dashboard.board.plan = phases.to_vec();
+            dashboard.draw();
+        }
+    }
+
+    /// Looks at the server from now on: at a process of this host, and at the counters of an admin address.
+    pub(crate) fn watch(&mut self, pid: Option<u32>, admin: Option<SocketAddr>) {
+        self.watching = Some(Watching { watch: Watch::start(pid, admin), pid, admin });
+    }
+
+    /// Second 0 of the load is then.
+    pub(crate) const fn zero(&mut self, at: Instant) {
+        self.seen.zero = Some(at);
     }
 
     /// A step begins.
-    pub(crate) fn phase(&mut self, phase: &'static str) {
-        self.phase = phase;
-        match &self.bar {
-            Some(bar) => {
-                bar.set_prefix(phase);
+    pub(crate) fn phase(&mut self, phase: &str) {
+        self.seen.steps.push(Step { name: phase.to_owned(), began: Instant::now() });
+        match &mut *self.face.borrow_mut() {
+            Face::Quiet => {}
+            Face::Lines => eprintln!("{phase}"),
+            Face::Bar(bar) => {
+                bar.set_prefix(phase.to_owned());
                 bar.set_message("");
             }
-            None if !self.quiet => eprintln!("{phase}"),
-            None => {}
+            Face::Dashboard(dashboard) => {
+                dashboard.board.begin(phase);
+                dashboard.draw();
+            }
         }
     }
 
     /// How it stands; called about once a second.
     pub(crate) fn tell(&self, standing: &Standing) {
-        self.line(&line(standing));
+        self.tell_as(standing, &line(standing));
     }
 
-    /// The same in words of the caller's.
-    pub(crate) fn line(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.set_message(line.to_owned()),
-            None if !self.quiet => eprintln!("  {line}"),
-            None => {}
+    /// The same, with the caller's own words where there is a line only.
+    pub(crate) fn tell_as(&self, standing: &Standing, line: &str) {
+        if let Face::Dashboard(dashboard) = &mut *self.face.borrow_mut() {
+            let looks = self.watching.as_ref().map(|watching| watching.watch.last());
+            dashboard.board.tell(standing, looks);
+            dashboard.draw();
+            return;
         }
+        self.line(line);
+    }
+
+    /// Something in words of the caller's.
+    pub(crate) fn line(&self, line: &str) {
+        match &mut *self.face.borrow_mut() {
+            Face::Quiet => {}
+            Face::Lines => eprintln!("  {line}"),
+            Face::Bar(bar) => bar.set_message(line.to_owned()),
+            Face::Dashboard(dashboard) => {
+                dashboard.board.note = line.to_owned();
+                dashboard.draw();
+            }
+        }
+    }
+
+    /// The run is over: gives the terminal back, and tells what was seen. Ask while the server still lives.
+    pub(crate) fn end(mut self) -> Seen {
+        let ended = Some(Instant::now());
+        let watched = self.watching.take().map(|Watching { watch, pid, admin }| watch.end(pid, admin));
+        Seen { ended, watched, ..std::mem::take(&mut self.seen) }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Face::Bar(bar) = &*self.face.borrow() {
             bar.finish_and_clear();
         }
     }
 }
 
 fn line(standing: &Standing) -> String {
-    let Standing { live, wanted, sent, acknowledged, delivered, delivery_p99_us, errors, second } = standing;
+    let Standing { live, wanted, sent, acknowledged, delivered, delivery_p99_us, errors, second, .. } = standing;
     let mut line = String::new();
     if let Some((second, of)) = second {
         line += &format!("{second:>3}/{of} s  ");
@@ -129,5 +255,16 @@ mod tests {
         {
             assert_eq!(time(us), text);
         }
+    }
+
+    #[test]
+    fn steps_are_kept_in_their_order() {
+        let mut progress = Progress::new(true);
+        progress.phase("connecting");
+        progress.zero(Instant::now());
+        progress.phase("load");
+        let seen = progress.end();
+        assert_eq!(seen.steps.iter().map(|step| step.name.as_str()).collect::<Vec<_>>(), ["connecting", "load"]);
+        assert!(seen.zero.is_some() && seen.watched.is_none() && seen.ended >= seen.zero);
     }
 }

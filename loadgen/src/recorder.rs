@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer as Reader, Serializer as _, V2Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest time recorded as itself; longer ones count as this much: an hour, in microseconds.
 const TIME_US_MAX: u64 = 3_600_000_000;
@@ -10,7 +14,8 @@ const TIME_US_MAX: u64 = 3_600_000_000;
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
         /// Events counted.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
         pub struct Counts { $($(#[doc = $doc])+ pub $name: u64,)+ }
 
         impl Counts {
@@ -59,18 +64,28 @@ counts! {
     dropped;
     /// Times that a session went on from another address.
     migrated;
+    /// Sessions that were ended on purpose: asleep, gone for the day, in a storm, between networks.
+    left;
+    /// And those that came back from it.
+    returned;
+    /// Messages that answered others, of agents and bots.
+    answers;
 }
 
 /// Histograms in microseconds, with counts and errors.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Recorder {
     /// From the intended time of a message to its SENT.
+    #[serde(serialize_with = "told", deserialize_with = "heard")]
     pub ack: Histogram<u64>,
     /// From the intended time of a message to each push of it.
+    #[serde(serialize_with = "told", deserialize_with = "heard")]
     pub delivery: Histogram<u64>,
     /// From the intended time of a message to its write.
+    #[serde(serialize_with = "told", deserialize_with = "heard")]
     pub late: Histogram<u64>,
     /// From opening a connection to WELCOME.
+    #[serde(serialize_with = "told", deserialize_with = "heard")]
     pub connect: Histogram<u64>,
     /// The rest.
     pub counts: Counts,
@@ -111,6 +126,27 @@ impl Recorder {
     }
 }
 
+/// A histogram as text: HdrHistogram's V2 form in base64. Nothing is lost by it.
+fn told<S: Serializer>(histogram: &Histogram<u64>, to: S) -> Result<S::Ok, S::Error> {
+    let mut bytes = Vec::new();
+    V2Serializer::new()
+        .serialize(histogram, &mut bytes)
+        .map_err(|error| serde::ser::Error::custom(format!("{error:?}")))?;
+    to.serialize_str(&STANDARD.encode(bytes))
+}
+
+/// A histogram from its text.
+fn heard<'de, D: Deserializer<'de>>(from: D) -> Result<Histogram<u64>, D::Error> {
+    let text = String::deserialize(from)?;
+    let bytes = STANDARD.decode(text).map_err(serde::de::Error::custom)?;
+    let histogram = Reader::new().deserialize::<u64, _>(&mut &*bytes);
+    let histogram = histogram.map_err(|error| serde::de::Error::custom(format!("no histogram: {error:?}")))?;
+    // One of our own making, so that it grows with what is added.
+    let mut own = Histogram::new(3).expect("three digits are allowed");
+    own.add(&histogram).map_err(|error| serde::de::Error::custom(format!("no histogram of ours: {error:?}")))?;
+    Ok(own)
+}
+
 /// Records the time from `from_ns` to `to_ns`.
 pub fn record(histogram: &mut Histogram<u64>, from_ns: u64, to_ns: u64) {
     let us = (to_ns.saturating_sub(from_ns) / 1000).min(TIME_US_MAX);
@@ -145,6 +181,8 @@ mod tests {
             }
             let mut merged = Recorder::default();
             split.iter().for_each(|part| merged.merge(part));
+            // What went over a wire is the same.
+            let merged: Recorder = serde_json::from_str(&serde_json::to_string(&merged).unwrap()).unwrap();
             prop_assert_eq!(merged.counts, whole.counts);
             prop_assert_eq!(&merged.errors, &whole.errors);
             for (a, b) in [

@@ -16,6 +16,8 @@ pub(crate) const AS_ROOST: &str = "__roost";
 const USUAL: &[&str] = &["--log", "warn", "--drain-window", "0s", "--drain-deadline", "1s"];
 /// Flags of a server that is to take whatever the run sends.
 pub(crate) const NO_LIMITS: &[&str] = &["--sends-per-second", "0", "--frames-per-second", "0"];
+/// Flags of a server that starts anew in the middle: it leaves its clients time to go, each at its own moment.
+pub(crate) const DEPLOYED: &[&str] = &["--drain-window", "1s", "--drain-deadline", "2s"];
 /// Flags of a server that is to defend itself: as it comes, but for the addresses. The load that means well stands for
 /// what comes through a proxy; everybody else on this machine is a stranger.
 pub(crate) const DEFENDED: &[&str] = &["--addresses-exempt", "127.0.0.1", "--compression", "on"];
@@ -23,6 +25,8 @@ pub(crate) const DEFENDED: &[&str] = &["--addresses-exempt", "127.0.0.1", "--com
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// How long it may take to stop before it is killed.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// What the server writes once it is ready.
+const READY: &str = "ready.json";
 /// The names of data directories begin with this; the process id of their maker follows.
 const FOLDER: &str = "server-data-";
 
@@ -30,10 +34,23 @@ const FOLDER: &str = "server-data-";
 pub(crate) struct OwnServer {
     child: Child,
     folder: PathBuf,
+    /// Its settings but for its addresses.
+    settings: Vec<String>,
+    /// Where a deploy stands.
+    deploying: Option<Deploying>,
     pub listen: SocketAddr,
     /// Where it speaks QUIC, if it does.
     pub quic: Option<SocketAddr>,
     pub admin: SocketAddr,
+}
+
+/// See [`OwnServer::deploy`].
+#[derive(Clone, Copy, Debug)]
+enum Deploying {
+    /// It was asked to, then.
+    Leaves(Instant),
+    /// The next one was begun then.
+    Starts(Instant),
 }
 
 /// What the server writes once it is ready.
@@ -51,35 +68,50 @@ impl OwnServer {
         remove_stale(out);
         let folder = out.join(format!("{FOLDER}{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let ready = folder.join("ready.json");
-        let log = std::fs::File::create(folder.join("server.log")).context("cannot make the server's log")?;
-        let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
-        command
-            .args([AS_ROOST, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(without(USUAL, given))
-            .args(without(usual, given))
-            .args(given)
-            .arg("--data")
-            .arg(folder.join("data"))
-            .arg("--ready-file")
-            .arg(&ready)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("ROOST_") {
-                command.env_remove(name);
-            }
-        }
-        // Ctrl-C in the terminal is for us; the server ends when we have measured it.
-        #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let child = command.spawn().context("cannot start a server")?;
+        let named = [usual, given].concat();
+        let settings = [without(USUAL, &named), without(usual, given), given.to_vec()].concat();
+        let settings: Vec<String> = settings.into_iter().map(str::to_owned).collect();
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, folder, listen: unset, quic: None, admin: unset };
-        let told = server.wait_until_ready(&ready)?;
+        let child = spawn(&folder, unset, unset, &settings)?;
+        let mut server = Self { child, folder, settings, deploying: None, listen: unset, quic: None, admin: unset };
+        let began = Instant::now();
+        let told = loop {
+            if let Some(told) = server.is_ready(began)? {
+                break told;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
         (server.listen, server.quic, server.admin) = (told.listen, told.quic, told.admin);
         Ok(server)
+    }
+
+    /// Asks the server to leave, and starts it anew at the same addresses with the same data. To be called again and again until it
+    /// tells the process that is ready then, by the thread that started the first one: a server does not outlive that.
+    ///
+    /// # Errors
+    /// It does not start again.
+    pub(crate) fn deploy(&mut self) -> anyhow::Result<Option<u32>> {
+        let ended = self.has_ended();
+        match self.deploying {
+            None => {
+                self.terminate();
+                self.deploying = Some(Deploying::Leaves(Instant::now()));
+            }
+            Some(Deploying::Leaves(since)) if ended || since.elapsed() > STOP_WITHIN => {
+                self.stop();
+                let _ = std::fs::remove_file(self.folder.join(READY));
+                self.child = spawn(&self.folder, self.listen, self.admin, &self.settings)?;
+                self.deploying = Some(Deploying::Starts(Instant::now()));
+            }
+            Some(Deploying::Leaves(_)) => {}
+            Some(Deploying::Starts(since)) => {
+                if let Some(told) = self.is_ready(since)? {
+                    (self.quic, self.deploying) = (told.quic, None);
+                    return Ok(Some(self.pid()));
+                }
+            }
+        }
+        Ok(None)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -117,28 +149,32 @@ impl OwnServer {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn wait_until_ready(&mut self, ready: &Path) -> anyhow::Result<Ready> {
-        let began = Instant::now();
-        loop {
-            if let Ok(line) = std::fs::read_to_string(ready) {
-                return serde_json::from_str(&line).context("the server told something strange when it was ready");
-            }
-            if let Some(status) = self.child.try_wait().context("cannot look after the server")? {
-                bail!("the server did not start ({status}):\n{}", self.last_words());
-            }
-            if began.elapsed() > READY_WITHIN {
-                bail!("the server was not ready within {} s", READY_WITHIN.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    /// What the server told when it was ready; `None`: it is not yet.
+    fn is_ready(&mut self, since: Instant) -> anyhow::Result<Option<Ready>> {
+        if let Ok(line) = std::fs::read_to_string(self.folder.join(READY)) {
+            return serde_json::from_str(&line)
+                .map(Some)
+                .context("the server told something strange when it was ready");
+        }
+        if let Some(status) = self.child.try_wait().context("cannot look after the server")? {
+            bail!("the server did not start ({status}):\n{}", self.last_words());
+        }
+        if since.elapsed() > READY_WITHIN {
+            bail!("the server was not ready within {} s", READY_WITHIN.as_secs());
+        }
+        Ok(None)
+    }
+
+    /// Asks it to leave.
+    fn terminate(&mut self) {
+        if !self.has_ended() {
+            // Ours by its id, and not waited for yet: the id cannot be another's.
+            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
     }
 
     fn stop(&mut self) {
-        if self.has_ended() {
-            return;
-        }
-        // Ours by its id, and not waited for yet: the id cannot be another's.
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        self.terminate();
         let began = Instant::now();
         while !self.has_ended() {
             if began.elapsed() > STOP_WITHIN {
@@ -157,6 +193,31 @@ impl Drop for OwnServer {
         // What cannot be removed now is removed by the next run.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Starts a server with its data below `folder`.
+fn spawn(folder: &Path, listen: SocketAddr, admin: SocketAddr, settings: &[String]) -> anyhow::Result<Child> {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("server.log"));
+    let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
+    command
+        .args([AS_ROOST, "serve", "--listen", &listen.to_string(), "--admin", &admin.to_string()])
+        .args(settings)
+        .arg("--data")
+        .arg(folder.join("data"))
+        .arg("--ready-file")
+        .arg(folder.join(READY))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.context("cannot make the server's log")?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("ROOST_") {
+            command.env_remove(name);
+        }
+    }
+    // Ctrl-C in the terminal is for us; the server ends when we have measured it.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    command.spawn().context("cannot start a server")
 }
 
 /// `usual` settings, each with its value, but for those that `given` names.

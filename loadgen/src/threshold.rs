@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::progress::time;
@@ -29,14 +29,14 @@ enum Operator {
 }
 
 /// What came of a threshold.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Held {
     /// As it was written.
     pub threshold: String,
     /// The number of the report; `None` if this run has none.
     pub value: Option<f64>,
     /// Microseconds, if it is a time.
-    pub unit: Option<&'static str>,
+    pub unit: Option<String>,
     /// Whether the bound holds. A number that is missing holds nothing.
     pub well: bool,
 }
@@ -54,6 +54,7 @@ const METRICS: &[(&str, &str)] = &[
     ("setup.", "/setup/"),
     ("hold.", "/hold/"),
     ("heartbeats.", "/heartbeats/"),
+    ("echo", "/echo/echo_us/"),
     ("echo.", "/echo/"),
     ("storm.", "/storm/"),
     ("drain.", "/drain/"),
@@ -65,7 +66,7 @@ impl Held {
     /// The value as people read it.
     #[must_use]
     pub fn shown(&self) -> String {
-        match (self.value, self.unit) {
+        match (self.value, &self.unit) {
             (None, _) => "not measured".into(),
             (Some(us), Some(_)) => time(us.max(0.0).round() as u64),
             (Some(number), None) => format!("{number}"),
@@ -81,6 +82,12 @@ impl Threshold {
     #[must_use]
     pub fn all(texts: &[&str]) -> Vec<Self> {
         texts.iter().map(|text| text.parse().expect("a threshold of ours is well-formed")).collect()
+    }
+
+    /// The value above which it fails, in the unit of the report; `None` for lower bounds.
+    #[must_use]
+    pub fn upper_bound(&self) -> Option<f64> {
+        matches!(self.operator, Operator::Below | Operator::AtMost).then_some(self.bound)
     }
 
     /// Holds a report to it.
@@ -100,14 +107,22 @@ impl Threshold {
             Operator::AtLeast => value >= self.bound,
             Operator::Is => value == self.bound,
         });
-        Held { threshold: self.text.clone(), value, unit: is_time(&self.metric).then_some("us"), well }
+        Held { threshold: self.text.clone(), value, unit: is_time(&self.metric).then(|| "us".to_owned()), well }
     }
 }
 
 /// Whether a metric is a time in microseconds.
 fn is_time(metric: &str) -> bool {
-    let of_times = ["ack.", "delivery.", "connect."].iter().any(|name| metric.starts_with(name));
-    (of_times && !metric.ends_with(".count")) || metric.contains("_us")
+    let part = metric.split_once('.').filter(|(name, _)| ["ack", "delivery", "connect", "echo"].contains(name));
+    part.is_some_and(|(_, part)| PARTS.contains(&part) && part != "count") || metric.contains("_us")
+}
+
+/// `p99_delivery` says the same as `delivery.p99`.
+fn canonical(metric: &str) -> String {
+    let Some((part, of)) = metric.split_once('_') else { return metric.to_owned() };
+    let part = if part == "p99.9" { "p999" } else { part };
+    let known = METRICS.iter().any(|(name, _)| *name == of);
+    if known && PARTS.contains(&part) { format!("{of}.{part}") } else { metric.to_owned() }
 }
 
 /// Where the report has a metric; `None` for names that are not known.
@@ -159,9 +174,9 @@ impl FromStr for Threshold {
         .into_iter()
         .find_map(|(sign, operator)| Some((operator, rest.strip_prefix(sign)?)))
         .ok_or(ThresholdError::NoOperator)?;
-        let (metric, bound) = (metric.trim(), bound.trim());
-        if pointer(metric).is_none() {
-            return Err(ThresholdError::Metric(metric.to_owned()));
+        let (metric, bound) = (canonical(metric.trim()), bound.trim());
+        if pointer(&metric).is_none() {
+            return Err(ThresholdError::Metric(metric));
         }
         let bound = match bound.parse::<f64>() {
             Ok(number) if number.is_finite() => number,
@@ -169,13 +184,19 @@ impl FromStr for Threshold {
                 .map(|time: Duration| time.as_secs_f64() * 1e6)
                 .map_err(|_| ThresholdError::Bound(bound.to_owned()))?,
         };
-        Ok(Self { text: text.trim().to_owned(), metric: metric.to_owned(), operator, bound })
+        Ok(Self { text: text.trim().to_owned(), metric, operator, bound })
     }
 }
 
 impl fmt::Display for Threshold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Threshold {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -207,6 +228,8 @@ mod tests {
             ("lost==0", true),
             ("errors==3", true),
             ("errors<3", false),
+            ("p99_delivery < 250ms", true),
+            ("p99_delivery < 249ms", false),
             // What was not measured holds nothing.
             ("ack.p50<1s", false),
             ("server.user_bytes_per_session<4000", false),
@@ -216,10 +239,27 @@ mod tests {
     }
 
     #[test]
+    fn both_ways_to_name_a_percentile_are_one_threshold() {
+        for (one, other) in [("p99_delivery<1s", "delivery.p99<1s"), ("p99.9_ack<1s", "ack.p999<1s")] {
+            let (one, other): (Threshold, Threshold) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!((one.metric, one.bound), (other.metric, other.bound));
+        }
+        let read: Threshold = serde_json::from_value(json!("lost==0")).unwrap();
+        assert_eq!((read.to_string().as_str(), read.upper_bound()), ("lost==0", None));
+        assert_eq!("ack.p99<2ms".parse::<Threshold>().unwrap().upper_bound(), Some(2000.0));
+        assert!(serde_json::from_value::<Threshold>(json!("lost")).is_err());
+    }
+
+    #[test]
     fn times_are_told_from_numbers() {
-        for (metric, time) in
-            [("ack.p99", true), ("ack.count", false), ("generator.late_p99_us", true), ("sends.per_second", false)]
-        {
+        for (metric, time) in [
+            ("ack.p99", true),
+            ("ack.count", false),
+            ("generator.late_p99_us", true),
+            ("sends.per_second", false),
+            ("echo.per_second", false),
+            ("echo.p50", true),
+        ] {
             assert_eq!(is_time(metric), time, "{metric}");
         }
     }
@@ -231,6 +271,8 @@ mod tests {
             ("delivery.p99=3", ThresholdError::NoOperator),
             ("delivery.p98<3", ThresholdError::Metric("delivery.p98".into())),
             ("delivery<3", ThresholdError::Metric("delivery".into())),
+            ("p98_delivery<3", ThresholdError::Metric("p98_delivery".into())),
+            ("p99_delivreies<3", ThresholdError::Metric("p99_delivreies".into())),
             ("sends.<3", ThresholdError::Metric("sends.".into())),
             ("lost<soon", ThresholdError::Bound("soon".into())),
             ("lost<", ThresholdError::Bound(String::new())),

@@ -1,6 +1,6 @@
 //! The answer of a run, in one word and one exit code.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Share of its cores above which the generator, not the server, may have been the limit.
 pub const GENERATOR_CPU_MAX: f64 = 0.9;
@@ -8,7 +8,7 @@ pub const GENERATOR_CPU_MAX: f64 = 0.9;
 pub const GENERATOR_LATE_US_MAX: u64 = 10_000;
 
 /// What came of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Everything acknowledged was delivered once and in order, and every threshold holds.

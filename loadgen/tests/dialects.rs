@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{MASS_SCHEMA, Run, io_uring, run};
+use common::{Run, io_uring, run};
 use serde_json::Value;
 
 const CLIENTS: u64 = 300;
@@ -60,7 +60,7 @@ fn mosquitto(folder: &Path) -> Option<Mosquitto> {
 }
 
 fn number(run: &Run, pointer: &str) -> u64 {
-    let report = run.checked(MASS_SCHEMA);
+    let report = run.report();
     report.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer} in {report:#}"))
 }
 

@@ -44,7 +44,6 @@ fn wrong_usage_is_2_and_says_what_is_wrong() {
         (&["quick", "--bytes", "3"], "--bytes"),
         (&["quick", "--threshold", "delivery.p98<3"], "delivery.p98"),
         (&["quick", "--target", "https://example.org"], "TLS"),
-        (&["quick", "--transport", "wss"], "--transport quic"),
         (&["quick", "--migrating", "0.1"], "--transport quic"),
         (&["hold", "--migrating", "0.5"], "--transport quic"),
         (&["quick", "--loss", "0.05"], "--transport quic"),

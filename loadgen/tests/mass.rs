@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::fake::{Lie, start};
-use common::{MASS_SCHEMA, Run, mass};
+use common::{Run, mass};
 use serde_json::Value;
 
 const CLIENTS: &str = "2000";
@@ -21,7 +21,7 @@ fn number(report: &Value, pointer: &str) -> u64 {
 /// How fast this machine is today is not what these tests are about.
 fn well(run: &Run) -> &Value {
     assert!([0, 5].contains(&run.code), "{}", run.output);
-    run.checked(MASS_SCHEMA)
+    run.report()
 }
 
 /// Whatever was done with them, these hold.
@@ -255,7 +255,7 @@ fn an_honest_fake_passes() {
 #[test]
 fn a_heartbeat_that_is_not_answered_is_a_lost_session() {
     let Some(run) = held_by(Lie::NoPong) else { return };
-    let report = run.checked(MASS_SCHEMA);
+    let report = run.report();
     assert!(FAILED.contains(&run.code), "{}", run.output);
     assert!(number(report, "/heartbeats/unanswered") > 0 && number(report, "/sessions/lost") > 0, "{report:#}");
     assert!(report["sessions"]["ends"]["a heartbeat was not answered"].as_u64() > Some(0));
@@ -266,7 +266,7 @@ fn a_heartbeat_that_is_not_answered_is_a_lost_session() {
 #[test]
 fn a_push_that_is_left_out_is_missing() {
     let Some(run) = held_by(Lie::NoPush) else { return };
-    let report = run.checked(MASS_SCHEMA);
+    let report = run.report();
     assert!(FAILED.contains(&run.code), "{}", run.output);
     assert_eq!((number(report, "/deliveries/missing"), number(report, "/deliveries/pushed")), (16, 144));
 }
@@ -275,7 +275,7 @@ fn a_push_that_is_left_out_is_missing() {
 fn a_push_that_comes_twice_late_or_changed_is_broken() {
     for (lie, name) in [(Lie::Double, "/duplicated"), (Lie::Reorder, "/reordered"), (Lie::Change, "/garbled")] {
         let Some(run) = held_by(lie) else { return };
-        let report = run.checked(MASS_SCHEMA);
+        let report = run.report();
         assert_eq!(run.code, 4, "{lie:?}: {}", run.output);
         assert!(number(report, name) >= 8, "{lie:?}: {report:#}");
     }
@@ -284,7 +284,7 @@ fn a_push_that_comes_twice_late_or_changed_is_broken() {
 #[test]
 fn sessions_that_are_cut_are_lost_and_come_back() {
     let Some(run) = held_by(Lie::Cut) else { return };
-    let report = run.checked(MASS_SCHEMA);
+    let report = run.report();
     assert!(FAILED.contains(&run.code), "{}", run.output);
     assert!(number(report, "/sessions/lost") >= 7, "{report:#}");
     assert_eq!(number(report, "/sessions/failed"), 0);
@@ -293,7 +293,7 @@ fn sessions_that_are_cut_are_lost_and_come_back() {
 #[test]
 fn a_server_that_holds_nobody_ends_the_run_and_fails_it() {
     let Some(run) = held_by(Lie::Leave) else { return };
-    let report = run.checked(MASS_SCHEMA);
+    let report = run.report();
     assert!(FAILED.contains(&run.code), "{}", run.output);
     assert!(number(report, "/sessions/lost") >= 8, "{report:#}");
 }

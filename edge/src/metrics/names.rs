@@ -156,6 +156,9 @@ pub const TLS_FAILED: Name = counter("roost_tls_handshakes_failed_total", "TLS h
 /// Sessions of TLS.
 pub const TLS_OPEN: Name =
     gauge("roost_tls_sessions_open", "Connections whose TLS handshake is over and that have not ended.");
+/// What TLS keeps.
+pub const TLS_BYTES: Name =
+    gauge("roost_tls_session_bytes", "Bytes that TLS keeps for its open sessions, beside what their connections take.");
 /// Sessions of TLS that broke.
 pub const TLS_BROKEN: Name = counter(
     "roost_tls_sessions_broken_total",
@@ -321,6 +324,7 @@ pub(super) const TLS: &[Series<TlsSnapshot, u64>] = &[
     (TLS_FAILED, reason("plaintext"), |tls| tls.failed_plaintext),
     (TLS_FAILED, reason("internal"), |tls| tls.failed_internal),
     (TLS_OPEN, None, TlsSnapshot::open),
+    (TLS_BYTES, None, TlsSnapshot::bytes),
     (TLS_BROKEN, None, |tls| tls.broken),
 ];
 

@@ -1,16 +1,17 @@
 //! Flags, and the scenarios they mean.
 
-use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum as _};
 use roost_client::url::Url;
 
+use super::carrying::Carrying;
+use super::target::{Targets, targets, url};
 use crate::client::body::BODY_BYTES_MIN;
 use crate::hostile::kinds::Kind;
 use crate::hostile::windows::Schedule;
-use crate::scenario::{Arrivals, Dialect, GroupSize, Load, Protocol, Scenario, Shares, Transport};
+use crate::scenario::{Arrivals, Dialect, GroupSize, Load, Protocol, Scenario, Shares};
 use crate::threshold::Threshold;
 
 #[derive(Debug, Parser)]
@@ -20,6 +21,8 @@ use crate::threshold::Threshold;
     about = "Puts a Roost server under load and proves what came of it.",
     after_help = "EXAMPLES\n  \
         roost-load quick                                        2 000 clients for 20 s on a server of its own\n  \
+        roost-load run chat-day --scale 0.02                    a day of 20 000 users, an hour in a second\n  \
+        roost-load scenarios                                    what else there is to run\n  \
         roost-load quick --clients 5000 --rate 4000 --for 60s --threshold 'delivery.p99<100ms'\n  \
         roost-load quick --target http://127.0.0.1:8080 --token-key roost-data/secrets/token-key\n  \
         roost-load quick --target http://127.0.0.1:8081,http://127.0.0.1:8082 --token-key key   a fleet\n  \
@@ -32,12 +35,15 @@ use crate::threshold::Threshold;
         roost-load hold --transport wss --tickets                by WebSocket over TLS, handshakes resumed\n  \
         roost-load storm --connections 15000                    all drop at once and come back\n  \
         roost-load echo --connections 1000                      echoes per CPU-second\n  \
+        roost-load capacity --slo 'p99_delivery<250ms'          the highest load that meets it\n  \
+        roost-load worker                                       puts a slice of another's load on\n  \
         roost-load udp-blocked                                  how long users wait where UDP does not come through\n  \
-        roost-load hostile                                      sixteen kinds of attack beside a good load\n\n\
+        roost-load hostile                                      sixteen kinds of attack beside a good load\n  \
+        roost-load compare runs/old runs/new --fail-if-worse 5%  what changed, and whether it may be chance\n\n\
         EXIT CODES\n  \
         0    well\n  \
         2    wrong usage\n  \
-        3    the server could not be reached\n  \
+        3    the server could not be reached, or went away in the middle: then there is a partial report\n  \
         4    something acknowledged was lost, doubled, reordered or changed\n  \
         5    the generator was the limit: above 90 % of its cores, or more than 10 ms late at the 99th percentile\n  \
         99   a threshold failed\n  \
@@ -51,6 +57,21 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Runs a scenario: a file in TOML, or a ready one by its name
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load run chat-day --scale 0.02\n  \
+        roost-load run my.toml --target https://chat.example.org --ca ca.pem --token-key key --threshold 'p99_delivery<250ms'\n  \
+        roost-load run broadcast --target centrifugo:ws://127.0.0.1:8000/connection/websocket --server-pid 4242\n  \
+        roost-load run reconnect --set phase.storm.share=1 --set graph.groups=0 --for 20s\n\n\
+        docs/scenarios.md has every key. Exit codes are those of `roost-load --help`; 3 with a report: the target went away in the \
+        middle, and the report is partial.")]
+    Run(super::scenario::Run),
+    /// Says of scenarios what is wrong with them, or what they would do: users, messages, peak rate, minutes, memory
+    #[command(after_help = "EXAMPLES\n  roost-load check my.toml\n  roost-load check chat-day --scale 0.02")]
+    Check(super::scenario::Check),
+    /// Lists the scenarios that come along
+    #[command(after_help = "EXAMPLES\n  roost-load scenarios\n  roost-load scenarios --show chat-day > my.toml")]
+    Scenarios(super::scenario::Scenarios),
     /// Direct and group messages of many clients, with every delivery checked
     #[command(after_help = "EXAMPLES\n  \
         roost-load quick\n  \
@@ -95,6 +116,20 @@ pub(super) enum Command {
         roost-load echo --connections 1000 --bytes 128 --for 10s\n  \
         roost-load echo --connections 1000 --target ws://127.0.0.1:9001/ --server-pid 4242")]
     Echo(super::mass::Echo),
+    /// The highest load that meets objectives: climbs, bisects and confirms, then says how cost grows with load
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load capacity --slo 'p99_delivery<250ms'\n  \
+        roost-load capacity --slo 'p99_delivery<250ms' --slo 'lost==0' --from 500 --for 30s --clients 2000\n  \
+        roost-load capacity --slo 'delivery.p99<1s' --vary connections --scenario broadcast -- --publishes 100 --rate 10\n  \
+        roost-load capacity --slo 'ack.p99<50ms' --target http://10.0.0.7:8080 -- --token-key key\n\n\
+        Each step is a run of its own, on a fresh server of its own if there is no --target, with its report below steps/.")]
+    Capacity(super::capacity::CapacityArgs),
+    /// Waits for coordinators, `quick` or `run` with --workers, and puts a slice of their load on
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load worker\n  \
+        roost-load worker --listen 0.0.0.0:7070 --token-file secret --token-key key\n  \
+        roost-load quick --workers 10.0.0.8:7070,10.0.0.9:7070 --workers-token-file secret --target http://10.0.0.7:8080 --token-key key")]
+    Worker(super::worker::WorkerArgs),
     /// Real clients, which try QUIC first, where UDP comes through, is refused, or is swallowed: how long users wait
     #[command(after_help = "EXAMPLES\n  \
         roost-load udp-blocked\n  \
@@ -108,6 +143,17 @@ pub(super) enum Command {
         Only against servers of your own. Attackers run on this machine, at bounded rates that the report tells. A server of its own \
         has default limits, and 127.0.0.1, where the good load comes from, is exempt from those of an address.")]
     Hostile(Hostile),
+    /// Runs against runs: by how much each figure differs, and whether that may be chance
+    #[command(after_help = "EXAMPLES\n  \
+        roost-load compare old/report.json new/report.json\n  \
+        roost-load compare runs/old runs/new --fail-if-worse 5%      directories with several runs each\n  \
+        roost-load compare --criterion target/criterion\n\n\
+        With --fail-if-worse the exit code is 99 if something is worse, and 5 if the generator was the limit in all runs of a side.")]
+    Compare(super::compare::Compare),
+    /// Draws report.html anew from a report.json
+    Page(super::compare::Page),
+    /// Prints the JSON schema of report.json
+    Schema,
 }
 
 #[derive(Debug, Args)]
@@ -177,7 +223,8 @@ impl Hostile {
 
 #[derive(Debug, Args)]
 pub(super) struct Common {
-    /// Server to put under load; nodes of one fleet with commas between [default: one of its own]
+    /// Server to put under load, http://, https:// or quic://, with what it speaks before it: centrifugo:ws://…, nats:, mqtt:, plain:;
+    /// nodes of one fleet with commas between [default: one of its own]
     #[arg(long, value_name = "URL", value_parser = targets)]
     pub(super) target: Option<Targets>,
     /// Directory of report.html and report.json
@@ -198,62 +245,33 @@ pub(super) struct Common {
     /// A bound the report must keep, as 'delivery.p99<250ms'; may be given again
     #[arg(long, value_name = "BOUND")]
     pub(super) threshold: Vec<Threshold>,
-    /// Where chance begins: the same seed gives the same plan and the same intended times
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(super) seed: u64,
+    /// Where chance begins: the same seed gives the same plan and the same intended times [default: 1, or the scenario's]
+    #[arg(long, value_name = "N")]
+    pub(super) seed: Option<u64>,
     /// Threads of the generator [default: a quarter of the cores, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(super) threads: Option<u32>,
-    /// Connections begun per second
-    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(super) connect_rate: u32,
-    /// How long answers and deliveries may take after the load
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = span)]
-    pub(super) grace: Duration,
+    /// Connections begun per second [default: 4000, or the scenario's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) connect_rate: Option<u32>,
+    /// How long answers and deliveries may take after the load [default: 10s, or the scenario's]
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(super) grace: Option<Duration>,
+    /// Workers that put the load on, a slice of the clients each, as host:port with commas between
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    pub(super) workers: Vec<String>,
+    /// Secret that the workers want
+    #[arg(long, value_name = "FILE", requires = "workers")]
+    pub(super) workers_token_file: Option<PathBuf>,
+    /// Also write the verdict, thresholds and promises as JUnit test cases
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
     /// Tell nothing while it runs
     #[arg(long)]
     pub(super) quiet: bool,
-}
-
-/// What carries the connections.
-#[derive(Debug, Args)]
-pub(super) struct Carrying {
-    /// What carries the connections
-    #[arg(long, value_name = "WAY", default_value = "ws")]
-    pub(super) transport: Transport,
-    /// PEM file with the certificate of a target that is met by TLS or QUIC
-    #[arg(long, value_name = "FILE", requires = "target")]
-    pub(super) ca: Option<PathBuf>,
-    /// Share of the clients that go on from another address each second, 0 to 1; QUIC alone can
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    pub(super) migrating: f64,
-    #[cfg(target_os = "linux")]
-    #[command(flatten)]
-    pub(super) impairment: ImpairmentArgs,
-}
-
-/// A network worse than the one there is.
-#[cfg(target_os = "linux")]
-#[derive(Debug, Args)]
-pub(super) struct ImpairmentArgs {
-    /// Hold every datagram up for so long, each way; QUIC only
-    #[arg(long, value_name = "TIME", value_parser = span)]
-    delay: Option<Duration>,
-    /// By how much that may be more or less, so that datagrams overtake one another; QUIC only
-    #[arg(long, value_name = "TIME", requires = "delay", value_parser = span)]
-    jitter: Option<Duration>,
-    /// Lose this share of the datagrams, each way, 0 to 1; QUIC only
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
-    loss: f64,
-}
-
-#[cfg(target_os = "linux")]
-impl ImpairmentArgs {
-    /// What it means for each datagram.
-    pub(super) fn impairment(&self) -> crate::lines::Impairment {
-        let Self { delay, jitter, loss } = *self;
-        crate::lines::Impairment { delay: delay.unwrap_or_default(), jitter: jitter.unwrap_or_default(), loss }
-    }
+    /// A plain line every second instead of the dashboard
+    #[arg(long, conflicts_with = "quiet")]
+    pub(super) plain: bool,
 }
 
 #[derive(Debug, Args)]
@@ -368,19 +386,15 @@ impl Command {
                 let mut scenario = Scenario::quick(quick.clients, quick.rate, quick.hold);
                 scenario.body_bytes = quick.bytes;
                 scenario.population.group_sizes = vec![GroupSize { members: quick.group_size, weight: 1.0 }];
+                scenario.load = Load::Open { arrivals: quick.arrivals, hold: quick.hold };
                 let shares = Shares { direct: 1.0 - quick.group_share, group: quick.group_share, channel: 0.0 };
-                scenario.load = Load::Open {
-                    sends_per_second: quick.rate,
-                    arrivals: quick.arrivals,
-                    burst: 1,
-                    shares,
-                    hold: quick.hold,
-                };
-                (scenario.transport, scenario.migrating) = (quick.carrying.transport, quick.carrying.migrating);
+                scenario.crowds[0].shares = shares;
                 #[cfg(target_os = "linux")]
-                {
-                    scenario.impairment = quick.carrying.impairment.impairment();
-                }
+                scenario.carry(
+                    quick.carrying.transport,
+                    quick.carrying.migrating,
+                    quick.carrying.impairment.impairment(),
+                );
                 ca = quick.carrying.ca;
                 (scenario, quick.common)
             }
@@ -396,15 +410,21 @@ impl Command {
                 let Broadcast { connections, publishes, rate, burst: together, bytes, protocol, common, .. } =
                     broadcast;
                 let mut scenario = Scenario::broadcast(connections, publishes, rate, bytes);
-                if let Load::Open { burst, .. } = &mut scenario.load {
-                    *burst = together;
-                }
+                scenario.phases[0].together = together;
                 let protocol = protocol.full().expect("it has a plan of its own otherwise");
                 (Scenario { protocol, ..scenario }, common)
             }
             #[cfg(target_os = "linux")]
             Self::Hold(_) | Self::Storm(_) | Self::Echo(_) => unreachable!("they have plans of their own"),
-            Self::UdpBlocked(_) => unreachable!("it has a plan of its own"),
+            Self::UdpBlocked(_)
+            | Self::Capacity(_)
+            | Self::Worker(_)
+            | Self::Run(_)
+            | Self::Check(_)
+            | Self::Scenarios(_) => {
+                unreachable!("they have plans of their own")
+            }
+            Self::Compare(_) | Self::Page(_) | Self::Schema => unreachable!("they put no load on anything"),
             Self::Hostile(hostile) => {
                 let hold = Duration::from_secs(hostile.plan().1.seconds());
                 (
@@ -413,47 +433,33 @@ impl Command {
                 )
             }
         };
-        scenario.seed = common.seed;
-        scenario.grace = common.grace;
-        scenario.connects_per_second = common.connect_rate;
+        scenario.seed = common.seed();
+        scenario.grace = common.grace();
+        scenario.connects_per_second = common.connect_rate();
         scenario.thresholds.extend(common.threshold.iter().cloned());
         (scenario, ca, common)
     }
 }
 
 impl Common {
+    /// Where chance begins, if no scenario says it.
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.unwrap_or(1)
+    }
+
+    /// Connections begun per second, if no scenario says it.
+    pub(super) fn connect_rate(&self) -> u32 {
+        self.connect_rate.unwrap_or(4000)
+    }
+
+    /// How long answers may take, if no scenario says it.
+    pub(super) fn grace(&self) -> Duration {
+        self.grace.unwrap_or(Duration::from_secs(10))
+    }
+
     /// Further settings of a server of our own, one by one.
     pub(super) fn settings(&self) -> impl Iterator<Item = &str> {
         self.serve.iter().flat_map(|flags| flags.split_whitespace())
-    }
-}
-
-/// Nodes to put under load: the first one, and others of its fleet.
-#[derive(Clone, Debug)]
-pub(super) struct Targets {
-    first: Url,
-    pub(super) others: Vec<Url>,
-}
-
-impl Deref for Targets {
-    type Target = Url;
-
-    fn deref(&self) -> &Url {
-        &self.first
-    }
-}
-
-fn targets(text: &str) -> Result<Targets, String> {
-    let mut urls = text.split(',').map(|text| url(text.trim()));
-    let first = urls.next().unwrap_or_else(|| Err("a URL is needed".to_owned()))?;
-    Ok(Targets { first, others: urls.collect::<Result<_, _>>()? })
-}
-
-fn url(text: &str) -> Result<Url, String> {
-    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    match Url::parse(&whole) {
-        Ok(url) => Ok(url),
-        Err(error) => Err(error.to_string()),
     }
 }
 

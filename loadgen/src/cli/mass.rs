@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 use roost_uring::fleet::Fleet;
 
-use super::args::{Broadcast, Carrying, Common, body, rate, span};
+use super::args::{Broadcast, Common, body, rate, span};
+use super::carrying::Carrying;
 use crate::mass::CLIENT_BYTES_MAX;
-use crate::mass::plan::{self, Drop, Plan};
-use crate::scenario::{Dialect, Transport};
+use crate::mass::plan::{self, Plan};
+use crate::scenario::{Cut, Dialect, Transport};
 use crate::threshold::Threshold;
 
 /// Connections above which `broadcast` takes these clients.
@@ -63,7 +64,7 @@ pub(super) struct Hold {
     bytes: usize,
     /// Then drop everybody at once this way, and let them come back
     #[arg(long, value_name = "HOW")]
-    storm: Option<Drop>,
+    storm: Option<Cut>,
     /// Over how long they come back [default: as long as connecting took by the rate]
     #[arg(long, value_name = "TIME", value_parser = span)]
     window: Option<Duration>,
@@ -78,7 +79,7 @@ pub(super) struct Hold {
 pub(super) struct Storm {
     /// How they drop
     #[arg(long, value_name = "HOW", default_value = "rst")]
-    how: Drop,
+    how: Cut,
     /// Over how long they come back [default: as long as connecting took by the rate]
     #[arg(long, value_name = "TIME", value_parser = span)]
     window: Option<Duration>,
@@ -176,7 +177,7 @@ impl Broadcast {
 }
 
 impl Plan {
-    fn storms(&mut self, how: Drop, window: Option<Duration>) {
+    fn storms(&mut self, how: Cut, window: Option<Duration>) {
         let took = f64::from(self.connections) / self.connects_per_second;
         let window = window.unwrap_or_else(|| Duration::from_secs_f64(took.max(1.0)));
         self.storm = Some(plan::Storm { how, window });
@@ -185,20 +186,21 @@ impl Plan {
 }
 
 impl Mass {
-    fn planned(self, name: &'static str) -> Planned {
+    fn planned(self, name: &str) -> Planned {
         let Self { connections, rate, heartbeat, protocol, carrying, tickets, no_connect, common } = self;
         let Carrying { transport, ca, migrating, impairment } = carrying;
-        let protocol = if no_connect { Dialect::Plain } else { protocol };
+        let said = common.target.as_ref().and_then(|targets| targets.dialect).unwrap_or(protocol);
+        let protocol = if no_connect { Dialect::Plain } else { said };
         let mut thresholds =
             Threshold::all(&["sessions.failed==0", "sessions.lost==0", "heartbeats.unanswered==0", "errors==0"]);
         if connections >= BYTES_TOLD_FROM && transport == Transport::Ws {
             thresholds.extend(Threshold::all(&[&format!("generator.bytes_per_client<={CLIENT_BYTES_MAX}")]));
         }
         let plan = Plan {
-            name,
+            name: name.to_owned(),
             protocol,
             connections,
-            connects_per_second: rate.unwrap_or_else(|| common.connect_rate.into()),
+            connects_per_second: rate.unwrap_or_else(|| common.connect_rate().into()),
             heartbeat,
             transport,
             migrating,
@@ -209,9 +211,9 @@ impl Mass {
             echo: None,
             storm: None,
             drain: false,
-            grace: common.grace,
+            grace: common.grace(),
             thresholds,
-            seed: common.seed,
+            seed: common.seed(),
         };
         Planned { plan, common, ca }
     }

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use roost_uring::fleet::Fleet;
 
 use super::mass::Planned;
-use super::run::{Failed, carrier, key_of, own_facts, refuse, run_number, target};
+use super::run::{Failed, admin_of, carrier, key_of, own_facts, refuse, run_number, target, title};
 use crate::engine::RunError;
 use crate::host::{self, Environment};
 use crate::interrupt::Interrupt;
@@ -34,7 +34,8 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
         return Err(refuse(why_not(&error)));
     }
     let interrupt = Interrupt::listen().context("cannot listen for signals")?;
-    let mut progress = Progress::new(common.quiet);
+    let mut progress = Progress::new(common.telling());
+    progress.title(&title(&plan.name, plan.connections.into(), common));
     let mut server = match &common.target {
         Some(_) => None,
         None => {
@@ -54,7 +55,7 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
     if server.is_some() && plan.protocol == Dialect::Plain {
         target.path = ECHO_PATH.into();
     }
-    let facts = own_facts(common, server.as_ref(), &target);
+    let mut facts = own_facts(common, server.as_ref(), &target);
     let threads = common.threads.unwrap_or(1).min(plan.connections);
     let secret = key_of(common, server.as_ref())?.filter(|_| plan.protocol == Dialect::Roost);
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock stands before 1970")?.as_millis();
@@ -68,25 +69,31 @@ pub(super) fn run(planned: &Planned) -> Result<u8, Failed> {
         server_pid: facts.pid,
         carrier,
     };
-    let outcome = mass::run(job, &mut progress, &interrupt).map_err(|error| match error {
+    progress.watch(facts.pid, admin_of(common, server.as_ref()));
+    let mut outcome = mass::run(job, &mut progress, &interrupt).map_err(|error| match error {
         RunError::Unreachable(why) => Failed::Unreachable(why),
         RunError::System(error) => Failed::Other(error.into()),
     })?;
-    drop(progress);
+    facts.seen = progress.end();
     if let Some(epitaph) = server.as_mut().and_then(OwnServer::epitaph).filter(|_| !plan.drain) {
         eprintln!("roost-load: {epitaph}");
+        outcome.gone.get_or_insert_with(|| "the server ended during the run".into());
     }
     drop(server);
     let tickets_used = tickets.map(|tickets| tickets.used());
     let report = report::report(plan, &outcome, tickets_used, facts, threads, environment);
-    report.write(&common.out)?;
-    print!("{}", report::summary(&report, &common.out));
+    common.write(&report, &common.out)?;
     Ok(report.exit_code)
 }
 
 /// Refuses what cannot work, before anything is started.
 fn check(planned: &Planned) -> Result<(), Failed> {
     let Planned { plan, common, ca } = planned;
+    if !common.workers.is_empty() {
+        return Err(refuse(
+            "--workers: these clients are of one process; `quick` and scenarios of chat clients take workers".into(),
+        ));
+    }
     super::run::check_carrying(plan.transport, plan.migrating, ca.as_deref(), common)?;
     super::run::check_impairment(plan.transport, plan.impairment)?;
     if plan.transport.is_quic() && (plan.protocol != Dialect::Roost || plan.echo.is_some()) {

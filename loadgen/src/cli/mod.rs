@@ -1,12 +1,18 @@
 //! The command line of `roost-load`.
 
 mod args;
+mod capacity;
+mod carrying;
+mod compare;
 #[cfg(target_os = "linux")]
 mod mass;
 #[cfg(target_os = "linux")]
 mod mass_run;
+mod own;
 mod run;
-mod summary;
+mod scenario;
+mod target;
+mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
@@ -13,25 +13,29 @@ use roost_router::auth::{Claims, Keys, Scope};
 use roost_wire::UserId;
 
 use super::args::{Cli, Command, Common, UdpBlocked};
-use super::summary;
+use super::own::{deployer, given, sdk_setup, usual};
+use super::scenario::{self, Planned};
 use crate::blocked;
 use crate::driver::{Credentials, Target};
 use crate::engine::{self, Job, OnLoad, RunError};
-use crate::host::{self, Environment};
+use crate::fleet::coordinator::Whole;
+use crate::host::{self, Environment, metrics};
 use crate::hostile;
 use crate::hostile::conduct::Conductor;
 use crate::interrupt::Interrupt;
 #[cfg(target_os = "linux")]
 use crate::lines::{Carrier, Impairment, Tickets};
-use crate::progress::Progress;
+use crate::progress::{Progress, Telling};
 use crate::report::build::{self, ServerFacts};
+use crate::report::{Report, junit, summary};
+use crate::scenario::compile::Compiled;
+use crate::scenario::needs::Needs;
 use crate::scenario::{Protocol, Scenario, Transport};
-use crate::server::{DEFENDED, NO_LIMITS, OwnServer};
+use crate::server::OwnServer;
+use crate::verdict::Verdict;
 
-/// Descriptors this process needs beside one for each client.
-const DESCRIPTORS_SPARE: u64 = 64;
-/// How long an admin page may take.
-const ADMIN_WITHIN: Duration = Duration::from_secs(2);
+/// Of a run that was stopped.
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// Why there is no report.
 #[derive(Debug)]
@@ -49,41 +53,127 @@ impl From<anyhow::Error> for Failed {
 
 /// Runs the command and returns its exit code.
 pub(super) fn run(command: Command) -> Result<u8, Failed> {
+    match command {
+        Command::Run(asked) => return run_scenario(asked),
+        Command::Check(asked) => return Ok(scenario::check(&asked)),
+        Command::Scenarios(asked) => return scenario::list(&asked),
+        Command::UdpBlocked(asked) => return udp_blocked(&asked),
+        Command::Capacity(asked) => return super::capacity::run(&asked),
+        Command::Worker(asked) => return super::worker::run(&asked),
+        Command::Compare(compare) => return compare.run(),
+        Command::Page(page) => return page.run(),
+        Command::Schema => return Ok(super::compare::schema()),
+        _ => {}
+    }
     #[cfg(target_os = "linux")]
     let command = match command.planned() {
         Ok(planned) => return super::mass_run::run(&planned),
         Err(command) => *command,
     };
-    if let Command::UdpBlocked(asked) = &command {
-        return udp_blocked(asked);
-    }
     let attacks = match &command {
         Command::Hostile(hostile) => Some((hostile.plan(), hostile.ratio_max, hostile.rate())),
         _ => None,
     };
     let (scenario, ca, common) = command.scenario();
-    check(&scenario, ca.as_deref(), &common)?;
+    if let Some(dialect) = common.target.as_ref().and_then(|targets| targets.dialect)
+        && dialect.full() != Some(scenario.protocol)
+    {
+        let name = &scenario.name;
+        return Err(refuse(format!("{} cannot do this: clients of `{name}` speak another protocol", dialect.word())));
+    }
+    let out = common.out.clone();
+    Ok(full(&scenario, ca.as_deref(), &common, &out, attacks.as_ref(), |_| {})?.0)
+}
+
+/// Runs a scenario in TOML.
+fn run_scenario(asked: scenario::Run) -> Result<u8, Failed> {
+    let Planned { spec, compiled, ca, common } = asked.planned()?;
+    let there = match &common.target {
+        Some(target) => Some(
+            resolve(target)
+                .ok_or_else(|| Failed::Unreachable(format!("cannot find the address of {}", target.host())))?,
+        ),
+        None => None,
+    };
+    let lacking = Needs::of(&compiled).lacking(there.map(|there| there.ip()));
+    if !lacking.is_empty() {
+        return Err(refuse(lacking.join("\n")));
+    }
+    match compiled {
+        #[cfg(target_os = "linux")]
+        Compiled::Lean(plan) => super::mass_run::run(&super::mass::Planned { plan: *plan, common, ca }),
+        Compiled::Full(scenario) if spec.twice => twice(&scenario, ca.as_deref(), &common),
+        Compiled::Full(scenario) => {
+            let out = common.out.clone();
+            Ok(full(&scenario, ca.as_deref(), &common, &out, None, |_| {})?.0)
+        }
+    }
+}
+
+/// The same seed twice: both must have meant to do the same.
+fn twice(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<u8, Failed> {
+    let first = common.out.join("first");
+    let (code, before) = full(scenario, ca, common, &first, None, |_| {})?;
+    if code == EXIT_INTERRUPTED {
+        return Ok(code);
+    }
+    let judge = |report: &mut Report| {
+        let digest = report.digest.clone().unwrap_or_default();
+        if digest != before {
+            let seed = scenario.seed;
+            report.reasons.push(format!("Two runs of seed {seed} did not mean to do the same: {before} and {digest}."));
+            if report.verdict == Verdict::Pass {
+                report.verdict = Verdict::Threshold;
+                report.exit_code = report.verdict.exit_code();
+            }
+        } else {
+            report.reasons.push(format!("Two runs of this seed meant to do the same: {before}."));
+        }
+    };
+    let (again, _) = full(scenario, ca, common, &common.out, None, judge)?;
+    // Whatever the first one proved holds as well.
+    Ok(if again == 0 { code } else { again })
+}
+
+/// Kinds and times of attacks, how much worse latency may get, and messages per second of the good load.
+type Attacks = ((Vec<hostile::kinds::Kind>, hostile::windows::Schedule), f64, f64);
+
+/// Runs a scenario of clients that do all that a user's does. Returns the exit code and the digest. `judge` has the last word about
+/// the report.
+fn full(
+    scenario: &Scenario,
+    ca: Option<&Path>,
+    common: &Common,
+    out: &Path,
+    attacks: Option<&Attacks>,
+    judge: impl FnOnce(&mut Report),
+) -> Result<(u8, String), Failed> {
+    check(scenario, ca, common)?;
     let interrupt = Interrupt::listen().context("cannot listen for signals")?;
-    let mut progress = Progress::new(common.quiet);
-    let mut server = match &common.target {
+    let mut progress = Progress::new(common.telling());
+    progress.title(&title(&scenario.name, scenario.clients.into(), common));
+    let server = match &common.target {
         Some(_) => None,
         None => {
             progress.phase("starting a server");
-            let usual = if attacks.is_some() { DEFENDED } else { NO_LIMITS };
-            let tls = scenario.transport.has_tls().then_some("--dev-tls");
-            Some(OwnServer::start(&common.out, usual, &tls.into_iter().chain(common.settings()).collect::<Vec<_>>())?)
+            Some(OwnServer::start(out, &usual(scenario, attacks.is_some()), &given(scenario, common))?)
         }
     };
     let environment = Environment::look(server.as_ref().map(OwnServer::data).as_deref());
-    let target = target(scenario.transport, &common, server.as_ref())?;
+    let target = target(scenario.transport, common, server.as_ref())?;
     #[cfg(target_os = "linux")]
-    let carrier = carrier(scenario.transport, ca, None, scenario.impairment, &common, server.as_ref())?;
-    let admin = admin_of(&common, server.as_ref());
-    let facts = own_facts(&common, server.as_ref(), &target);
+    let carriers = scenario
+        .crowds
+        .iter()
+        .map(|crowd| carrier(crowd.transport, ca.map(Path::to_owned), None, crowd.impairment, common, server.as_ref()));
+    #[cfg(target_os = "linux")]
+    let carriers = carriers.collect::<anyhow::Result<Vec<_>>>()?;
+    let admin = admin_of(common, server.as_ref());
+    let mut facts = own_facts(common, server.as_ref(), &target);
     let key = server.as_ref().map(OwnServer::token_key).or_else(|| common.token_key.clone());
     let threads = common.threads.unwrap_or_else(|| (environment.cores as u32 / 4).max(1)).min(scenario.clients);
     let conducting = Arc::new(Mutex::new(None));
-    let on_load = match &attacks {
+    let on_load = match attacks {
         Some(((kinds, schedule), ..)) => {
             let (kinds, schedule, slot) = (kinds.clone(), *schedule, Arc::clone(&conducting));
             let conductor =
@@ -92,31 +182,48 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         }
         None => None,
     };
+    let sdk = (scenario.sdk_share > 0.0).then(|| sdk_setup(common, ca, server.as_ref()));
+    let tls = scenario.crowds.iter().any(|crowd| crowd.transport.has_tls());
+    let certificate = server.as_ref().map(OwnServer::certificate).or_else(|| ca.map(Path::to_owned)).filter(|_| tls);
+    let server = Arc::new(Mutex::new(server));
     let job = Job {
         scenario: scenario.clone(),
         target,
         #[cfg(target_os = "linux")]
-        carrier,
+        carriers,
         credentials: credentials(key.as_deref())?,
         threads,
         server_pid: facts.pid,
         on_load,
+        peer: None,
+        deployer: scenario.deploys().then(|| deployer(&server, common)),
+        sdk,
     };
-    let outcome = engine::run(job, &mut progress, &interrupt).map_err(|error| match error {
+    progress.watch(facts.pid, admin);
+    let (ran, workers, threads) = if common.workers.is_empty() {
+        (engine::run(job, &mut progress, &interrupt), Vec::new(), threads)
+    } else {
+        super::worker::coordinate(job, common, certificate.as_deref(), key.as_deref(), &mut progress, &interrupt)?
+    };
+    let mut outcome = ran.map_err(|error| match error {
         RunError::Unreachable(why) => Failed::Unreachable(why),
         RunError::System(error) => Failed::Other(error.into()),
     })?;
-    drop(progress);
+    facts.seen = progress.end();
     let conducting = lock(&conducting).take().transpose().context("cannot start a conductor")?;
     let attacked = conducting.map_or_else(Vec::new, |conducting| conducting.end(outcome.interrupted));
-    if let Some(epitaph) = server.as_mut().and_then(OwnServer::epitaph) {
+    if let Some(epitaph) = lock(&server).as_mut().and_then(OwnServer::epitaph) {
         eprintln!("roost-load: {epitaph}");
+        outcome.partial.get_or_insert_with(|| "the server ended during the run".into());
     }
-    drop(server);
-    let report = build::report(&scenario, &outcome, facts, threads, environment);
-    report.write(&common.out)?;
-    print!("{}", summary::of(&report, &common.out));
-    let Some(((_, schedule), ratio_max, sends_per_second)) = attacks else { return Ok(report.exit_code) };
+    drop(lock(&server).take());
+    let mut report = build::report(scenario, &outcome, facts, threads, environment);
+    Whole::mark(workers, &mut report);
+    judge(&mut report);
+    common.write(&report, out)?;
+    let Some(&((_, schedule), ratio_max, sends_per_second)) = attacks else {
+        return Ok((report.exit_code, outcome.digest));
+    };
     let seconds = &outcome.seconds;
     let hostile = hostile::report::report(hostile::report::Material {
         schedule,
@@ -126,9 +233,9 @@ pub(super) fn run(command: Command) -> Result<u8, Failed> {
         load: &report,
         sends_per_second,
     });
-    hostile.write(&common.out)?;
-    print!("\n{}", hostile::page::summary(&hostile, &common.out));
-    Ok(hostile.exit_code)
+    hostile.write(out)?;
+    print!("\n{}", hostile::page::summary(&hostile, out));
+    Ok((hostile.exit_code, outcome.digest))
 }
 
 fn udp_blocked(asked: &UdpBlocked) -> Result<u8, Failed> {
@@ -154,15 +261,39 @@ pub(super) fn own_facts(common: &Common, server: Option<&OwnServer>, target: &Ta
         pid: server.map(OwnServer::pid).or(common.server_pid),
         version: admin_of(common, server).and_then(version),
         here: target.address.ip().is_loopback(),
+        ..ServerFacts::default()
     }
 }
 
-fn admin_of(common: &Common, server: Option<&OwnServer>) -> Option<SocketAddr> {
+/// What is run, in a few words.
+pub(super) fn title(name: &str, clients: u64, common: &Common) -> String {
+    let target = common.target.as_ref().map_or("a server of its own".into(), |target| target.to_string());
+    format!("{name} · {} clients · {target}", crate::report::number(clients as f64))
+}
+
+impl Common {
+    /// How a run is told while it goes on.
+    pub(super) const fn telling(&self) -> Telling {
+        Telling { quiet: self.quiet, plain: self.plain }
+    }
+
+    /// Writes the report where it is wanted, and a summary to standard output.
+    pub(super) fn write(&self, report: &Report, out: &Path) -> anyhow::Result<()> {
+        report.write(out)?;
+        if let Some(path) = &self.junit {
+            junit::write(report, path)?;
+        }
+        print!("{}", summary(report, out));
+        Ok(())
+    }
+}
+
+pub(super) fn admin_of(common: &Common, server: Option<&OwnServer>) -> Option<SocketAddr> {
     server.map(|server| server.admin).or_else(|| common.admin.as_ref().and_then(resolve))
 }
 
 /// A panic while it was held left nothing half done.
-fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(slot: &Mutex<T>) -> MutexGuard<'_, T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -176,11 +307,13 @@ fn attacker_token(key: Option<&Path>) -> anyhow::Result<String> {
 /// Refuses what cannot work, before anything is started.
 fn check(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<(), Failed> {
     let refuse = |why: String| Err(refuse(why));
-    check_carrying(scenario.transport, scenario.migrating, ca, common)?;
-    #[cfg(target_os = "linux")]
-    check_impairment(scenario.transport, scenario.impairment)?;
-    if scenario.transport.has_tls() && !scenario.transport.is_quic() {
-        return refuse("these clients have no TLS but that of QUIC: give --transport quic, or take `hold`".into());
+    for crowd in &scenario.crowds {
+        check_carrying(crowd.transport, crowd.migrating, ca, common)?;
+        #[cfg(target_os = "linux")]
+        check_impairment(crowd.transport, crowd.impairment)?;
+        if transport_takes_one(crowd.transport, common) {
+            return refuse("several targets: by QUIC clients come to one".into());
+        }
     }
     if scenario.protocol == Protocol::Plain && common.target.is_none() {
         return refuse("--protocol plain needs a --target: the server started here speaks roost".into());
@@ -188,19 +321,22 @@ fn check(scenario: &Scenario, ca: Option<&Path>, common: &Common) -> Result<(), 
     if scenario.protocol == Protocol::Plain && common.token_key.is_some() {
         return refuse("--protocol plain knows no tokens: leave out --token-key".into());
     }
-    if transport_takes_one(scenario.transport, common) {
-        return refuse("several targets: by QUIC clients come to one".into());
+    let devices = scenario.crowds.iter().any(|crowd| crowd.devices > 1);
+    if common.target.is_some() && common.token_key.is_none() && (devices || scenario.sdk_share > 0.0) {
+        return refuse(
+            "several devices of a user, the SDK's among them, need its token: give --token-key (or sdk_share = 0)"
+                .into(),
+        );
+    }
+    if scenario.deploys() && common.target.is_some() && common.admin.is_none() {
+        return refuse(
+            "a phase of kind deploy asks the target to leave: give its --admin address, and see that it starts anew"
+                .into(),
+        );
     }
     check_pid(common)?;
-    let sockets = if scenario.transport.is_quic() { 0 } else { u64::from(scenario.clients) };
-    let needed = sockets + DESCRIPTORS_SPARE;
-    if let Some(max) = host::raise_descriptors().filter(|max| *max < needed) {
-        return refuse(format!(
-            "{} connections need {needed} descriptors, and this process may open {max}: raise the limit (ulimit -n {needed})",
-            scenario.clients
-        ));
-    }
-    Ok(())
+    let lacking = Needs::of(&Compiled::Full(Box::new(scenario.clone()))).lacking(None);
+    if lacking.is_empty() { Ok(()) } else { refuse(lacking.join("\n")) }
 }
 
 fn transport_takes_one(transport: Transport, common: &Common) -> bool {
@@ -290,7 +426,7 @@ fn parts(url: &str) -> (String, String) {
     (host.to_owned(), if path.is_empty() { "/".to_owned() } else { path.to_owned() })
 }
 
-fn resolve(url: &Url) -> Option<SocketAddr> {
+pub(super) fn resolve(url: &Url) -> Option<SocketAddr> {
     (url.host(), url.port()).to_socket_addrs().ok()?.next()
 }
 
@@ -307,7 +443,7 @@ pub(super) fn key_of(common: &Common, server: Option<&OwnServer>) -> anyhow::Res
     server.map(OwnServer::token_key).or_else(|| common.token_key.clone()).map(|path| secret(&path)).transpose()
 }
 
-fn secret(path: &Path) -> anyhow::Result<[u8; 32]> {
+pub(super) fn secret(path: &Path) -> anyhow::Result<[u8; 32]> {
     let secret = roost_storage::embedded::read_secret(path);
     secret.with_context(|| format!("cannot read the token key {}", path.display()))
 }
@@ -320,14 +456,7 @@ pub(super) fn run_number() -> u64 {
 
 /// Name and version of a server, by its admin pages.
 fn version(admin: SocketAddr) -> Option<String> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect_timeout(&admin, ADMIN_WITHIN).ok()?;
-    stream.set_read_timeout(Some(ADMIN_WITHIN)).ok()?;
-    write!(stream, "GET /version HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = Vec::new();
-    stream.take(64 * 1024).read_to_end(&mut answer).ok()?;
-    let answer = String::from_utf8(answer).ok()?;
-    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+    let body: serde_json::Value = serde_json::from_str(&metrics::get(admin, "/version")?).ok()?;
     Some(format!("{} {}", body["name"].as_str()?, body["version"].as_str()?))
 }
 

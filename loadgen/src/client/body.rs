@@ -7,10 +7,28 @@ use std::fmt::Write as _;
 pub struct Stamp {
     /// The client that sent it.
     pub sender: u32,
-    /// Its how manyth message, from 0.
+    /// Its how manyth message, from 0; the highest bit: it answers another one.
     pub serial: u32,
     /// When it was meant to be sent, in nanoseconds of the run's clock.
     pub intended_ns: u64,
+}
+
+/// The bit of a serial that says: this answers another message.
+const ANSWER: u32 = 1 << 31;
+
+impl Stamp {
+    /// The message `number` of a client.
+    #[must_use]
+    pub const fn new(sender: u32, number: u32, answer: bool, intended_ns: u64) -> Self {
+        let serial = number & !ANSWER | if answer { ANSWER } else { 0 };
+        Self { sender, serial, intended_ns }
+    }
+
+    /// Whether it answers another one.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        self.serial & ANSWER > 0
+    }
 }
 
 const MAGIC: &str = "roost-load ";

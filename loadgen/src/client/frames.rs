@@ -165,6 +165,7 @@ impl Client {
             (Some(FrameBody::Page(page)), Some(Asked::History(conv))) => return self.page(conv, &page, inbox),
             (Some(FrameBody::Changed(changed)), Some(Asked::Sync)) => return self.changed(&changed, inbox),
             (Some(FrameBody::Changed(changed)), None) if changed.more => Event::Behind,
+            (Some(FrameBody::Goaway(goaway)), None) => Event::AskedToMove { slot_ms: goaway.slot_ms },
             (Some(FrameBody::Error(error)), asked) => {
                 if let Some(Asked::History(conv)) = asked {
                     self.fetching.retain(|(at, _)| *at != conv);

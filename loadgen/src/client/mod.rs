@@ -13,9 +13,8 @@
 pub mod body;
 pub(crate) mod entry;
 mod frames;
+mod pen;
 mod track;
-
-use std::collections::HashMap;
 
 use bytes::BytesMut;
 use roost_wire::limits::{COMMANDS_IN_FLIGHT_MAX, PAGE_ENTRIES_MAX, SERVER_FRAME_BYTES_MAX};
@@ -24,6 +23,7 @@ use roost_wire::ws::{self, MessageKind, Side, handshake};
 use roost_wire::{Encoding, FrameBody, pb};
 
 pub use body::Stamp;
+pub use pen::{Names, Pen};
 pub use track::{Arrival, Track};
 
 use crate::plan::Conv;
@@ -112,6 +112,11 @@ pub enum Event {
     },
     /// The server left pushes out and says so.
     Behind,
+    /// The server asks this connection to go elsewhere, after so long.
+    AskedToMove {
+        /// In milliseconds.
+        slot_ms: u32,
+    },
     /// A push that carries no message.
     Other,
     /// A command failed, or (without a command) a frame without rid.
@@ -142,61 +147,6 @@ pub enum Asked {
     History(Conv),
     /// SYNC.
     Sync,
-}
-
-/// The ids of conversations on the server, and back.
-#[derive(Debug, Default)]
-pub struct Names {
-    ids: Vec<String>,
-    by_id: HashMap<String, Conv>,
-}
-
-impl Names {
-    /// Names conversations: the n-th id belongs to number n; an empty one is not known.
-    #[must_use]
-    pub fn new(ids: Vec<String>) -> Self {
-        let known = ids.iter().enumerate().filter(|(_, id)| !id.is_empty());
-        let by_id = known.map(|(conv, id)| (id.clone(), conv as Conv)).collect();
-        Self { ids, by_id }
-    }
-
-    /// The id of a conversation; empty if it could not be made.
-    #[must_use]
-    pub fn id(&self, conv: Conv) -> &str {
-        self.ids.get(conv as usize).map_or("", String::as_str)
-    }
-
-    fn conv(&self, id: &str) -> Option<Conv> {
-        self.by_id.get(id).copied()
-    }
-}
-
-/// What all clients of a thread write with: scratch memory and masking keys.
-#[derive(Debug)]
-pub struct Pen {
-    payload: BytesMut,
-    text: String,
-    state: u64,
-}
-
-impl Pen {
-    /// Masking keys come from `seed`: they only keep proxies from being fooled, so they need not be secret here.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self { payload: BytesMut::new(), text: String::new(), state: seed | 1 }
-    }
-
-    /// 64 bits (xorshift64).
-    pub fn bits(&mut self) -> u64 {
-        self.state ^= self.state << 13;
-        self.state ^= self.state >> 7;
-        self.state ^= self.state << 17;
-        self.state
-    }
-
-    fn mask(&mut self) -> [u8; 4] {
-        (self.bits() as u32).to_ne_bytes()
-    }
 }
 
 /// What received bytes are read with.
@@ -314,6 +264,12 @@ impl Client {
         self.live && self.asked.len() < IN_FLIGHT_MAX
     }
 
+    /// Whether nothing that was asked is without its answer.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+
     /// Whether this conversation's log is being read.
     #[must_use]
     pub fn is_fetching(&self) -> bool {
@@ -340,7 +296,7 @@ impl Client {
     ///
     /// `client` is its number, `intended_ns` when it was meant to be sent.
     pub fn send(&mut self, to: &Message<'_>, pen: &mut Pen) -> Stamp {
-        let stamp = Stamp { sender: to.client, serial: self.serial, intended_ns: to.intended_ns };
+        let stamp = Stamp::new(to.client, self.serial, to.answer, to.intended_ns);
         self.serial = self.serial.wrapping_add(1);
         let mut text = std::mem::take(&mut pen.text);
         text.clear();
@@ -481,6 +437,8 @@ pub struct Message<'a> {
     pub intended_ns: u64,
     /// Length of its text.
     pub body_bytes: usize,
+    /// It answers another one.
+    pub answer: bool,
     /// The conversations.
     pub names: &'a Names,
 }

@@ -171,7 +171,8 @@ fn what_was_not_answered_is_given_back() {
     let (mut client, answer) = opened(&mut pen);
     let welcome = message(1, FrameBody::Welcome(pb::Welcome::default()));
     receive(&mut client, &mut pen, &[&answer, &welcome]);
-    let to = Message { client: 7, conv: 1, channel: false, intended_ns: 5, body_bytes: BODY, names: &names };
+    let to =
+        Message { client: 7, conv: 1, channel: false, intended_ns: 5, body_bytes: BODY, answer: false, names: &names };
     let first = client.send(&to, &mut pen);
     let second = client.send(&to, &mut pen);
     assert_eq!((first.serial, second.serial), (0, 1));

@@ -3,7 +3,10 @@
 //! The main thread tells all of them one [`Command`] at a time and waits until each has told [`Done`]; meanwhile they
 //! tell what they measured, once a second, by [`Note::Tick`].
 
+mod absence;
 mod conn;
+mod happen;
+mod line;
 mod load;
 #[cfg(target_os = "linux")]
 mod quic;
@@ -27,22 +30,33 @@ use crate::clock::Clock;
 use crate::ledger::Evidence;
 #[cfg(target_os = "linux")]
 use crate::lines::Carrier;
-use crate::plan::{ClientNo, Conv, Plan};
+use crate::plan::{ClientNo, Conv, Plan, UserNo};
 use crate::recorder::Recorder;
 use crate::scenario::Scenario;
+use crate::schedule::{Digest, Speakers};
 
 /// What all threads know and none changes.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub scenario: Scenario,
     pub plan: Plan,
+    pub speakers: Arc<Speakers>,
     pub clock: Clock,
     pub target: Target,
-    /// What carries the connections.
+    /// What carries the connections of each crowd.
     #[cfg(target_os = "linux")]
-    pub carrier: Carrier,
+    pub carriers: Vec<Carrier>,
     pub credentials: Credentials,
     pub threads: u32,
+}
+
+impl Shared {
+    /// The device of a client: each of its user's has another.
+    pub(crate) fn device(&self, client: ClientNo) -> String {
+        let before =
+            (1..=client).take_while(|back| self.plan.user_of(client - back) == self.plan.user_of(client)).count();
+        if before == 0 { "load".into() } else { format!("load-{before}") }
+    }
 }
 
 /// Where to connect.
@@ -79,25 +93,28 @@ impl Credentials {
     /// How long tokens are valid: longer than a run.
     const TTL_S: u64 = 7 * 24 * 3600;
 
-    /// The CONNECT of a client; `token` is that of an earlier WELCOME.
-    pub(crate) fn connect(&self, client: ClientNo, token: Option<&str>) -> pb::Connect {
-        use roost_router::auth::{Claims, Scope};
-        let mut connect = pb::Connect { device: "load".into(), ..pb::Connect::default() };
-        match (self, token) {
-            (_, Some(token)) => connect.token = token.to_owned(),
-            (Self::Key { keys, run, now_ms }, None) => {
-                let user = UserId::from_bits(u128::from(*run) << 32 | u128::from(client));
-                let claims = Claims::new(user, &name(client), Scope::User, *now_ms, Self::TTL_S);
-                connect.token = keys.mint(&claims);
-            }
-            (Self::Guests, None) => connect.guest = name(client),
+    /// The CONNECT of a device of a user; `token` is that of an earlier WELCOME.
+    pub(crate) fn connect(&self, user: UserNo, device: &str, token: Option<&str>) -> pb::Connect {
+        let mut connect = pb::Connect { device: device.into(), ..pb::Connect::default() };
+        match (token, self.token(user)) {
+            (Some(token), _) => connect.token = token.to_owned(),
+            (None, Some(token)) => connect.token = token,
+            (None, None) => connect.guest = name(user),
         }
         connect
     }
+
+    /// A token of a user; `None`: there are guests only.
+    pub(crate) fn token(&self, user: UserNo) -> Option<String> {
+        use roost_router::auth::{Claims, Scope};
+        let Self::Key { keys, run, now_ms } = self else { return None };
+        let id = UserId::from_bits(u128::from(*run) << 32 | u128::from(user));
+        Some(keys.mint(&Claims::new(id, &name(user), Scope::User, *now_ms, Self::TTL_S)))
+    }
 }
 
-fn name(client: ClientNo) -> String {
-    format!("Load {client}")
+fn name(user: UserNo) -> String {
+    format!("Load {user}")
 }
 
 /// What a thread is told.
@@ -149,6 +166,7 @@ pub(crate) enum Done {
         heads: Vec<(Conv, Seq)>,
         unanswered: u64,
         cpu_ns: u64,
+        digest: Digest,
     },
     /// Entries that sessions still lack.
     Settled {

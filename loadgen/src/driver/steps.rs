@@ -21,6 +21,8 @@ const FETCHING_MAX: usize = 32;
 const LOOK_EVERY_NS: u64 = 20 * MILLISECOND;
 /// Conversations that are not made within this time are done without.
 const CREATE_WITHIN_NS: u64 = 60 * SECOND;
+/// Clients that are not there at first have left after this.
+const LEAVE_WITHIN_NS: u64 = 5 * SECOND;
 
 /// What a thread is doing.
 #[derive(Debug)]
@@ -41,6 +43,10 @@ pub(super) enum Step {
     },
     Joining {
         open: u64,
+        until_ns: u64,
+    },
+    /// Those that are not there at first leave.
+    Leaving {
         until_ns: u64,
     },
     Loading {
@@ -88,10 +94,11 @@ impl Worker {
                 self.start_load(start_ns);
             }
             Command::Drain { deadline_ns } => {
-                self.pacer = None;
+                self.intended = None;
                 self.step = Step::Draining { until_ns: deadline_ns };
             }
             Command::Settle { heads, deadline_ns } => {
+                self.gather(now);
                 self.step = Step::Settling { heads, until_ns: deadline_ns, look_ns: now };
             }
             Command::Verify { deadline_ns } => self.start_verify(deadline_ns),
@@ -105,6 +112,7 @@ impl Worker {
             Step::Waiting => u64::MAX,
             Step::Connecting { look_ns, .. } => (*look_ns).min(now + LOOK_EVERY_NS),
             Step::Creating { until_ns, .. } | Step::Joining { until_ns, .. } => *until_ns,
+            Step::Leaving { until_ns } => (*until_ns).min(now + LOOK_EVERY_NS),
             Step::Loading { end_ns } => *end_ns,
             Step::Draining { until_ns } | Step::Verifying { until_ns, .. } => *until_ns,
             Step::Settling { until_ns, look_ns, .. } => (*look_ns).min(*until_ns),
@@ -120,6 +128,11 @@ impl Worker {
         matches!(self.step, Step::Loading { end_ns } if now < end_ns)
     }
 
+    /// The load is over, and everybody comes together.
+    pub(super) const fn is_settled(&self) -> bool {
+        matches!(self.step, Step::Settling { .. } | Step::Verifying { .. })
+    }
+
     /// Goes on with the step; tells when it is done.
     pub(super) fn go_on(&mut self, now: u64) {
         match &mut self.step {
@@ -133,11 +146,17 @@ impl Worker {
             }
             Step::Joining { open, until_ns } => {
                 if *open == 0 || now >= *until_ns {
+                    self.step = Step::Leaving { until_ns: now + LEAVE_WITHIN_NS };
+                    self.assemble();
+                }
+            }
+            Step::Leaving { until_ns } => {
+                if now >= *until_ns || !self.slots.iter().any(|slot| slot.away && slot.line.is_some()) {
                     self.done(Done::Joined);
                 }
             }
             Step::Loading { end_ns } => {
-                if now >= *end_ns && self.pacer.as_ref().is_none_or(|pacer| pacer.peek().is_none()) {
+                if now >= *end_ns && self.next_send().is_none() {
                     self.done(Done::Loaded);
                 }
             }
@@ -150,7 +169,7 @@ impl Worker {
                         false => self.evidence.heads().iter().map(|(conv, head)| (*conv, *head)).collect(),
                     };
                     let cpu_ns = thread_cpu_ns().saturating_sub(self.load_cpu_ns);
-                    self.done(Done::Drained { heads, unanswered: self.unanswered, cpu_ns });
+                    self.done(Done::Drained { heads, unanswered: self.unanswered, cpu_ns, digest: self.digest });
                 }
             }
             Step::Settling { heads, until_ns, look_ns } => {
@@ -158,7 +177,7 @@ impl Worker {
                     *look_ns = now + LOOK_EVERY_NS;
                     let (heads, until_ns) = (Arc::clone(heads), *until_ns);
                     let missing = self.missing(&heads);
-                    if missing == 0 || now >= until_ns {
+                    if missing == 0 && self.coming_back() == 0 || now >= until_ns {
                         self.tick(now);
                         self.done(Done::Settled { missing });
                         self.step = Step::Settling { heads, until_ns: u64::MAX, look_ns: u64::MAX };
@@ -224,11 +243,14 @@ impl Worker {
             let planned = &self.shared.plan.conversations[conv as usize];
             if planned.kind == Kind::Channel {
                 // A channel is there by being named: one of its own for each run.
-                let name = format!("load-{}", users.first().map_or("0", |user| user.trim_start_matches("u_")));
-                ids.push((conv, name));
+                let first = users.first().map_or("0", |user| user.trim_start_matches("u_"));
+                ids.push((conv, format!("load-{conv}-{first}")));
                 continue;
             }
-            let members: Vec<&str> = planned.members.iter().map(|member| users[*member as usize].as_str()).collect();
+            // Of all the devices of a user the first one stands for it.
+            let mut members: Vec<&str> =
+                planned.members.iter().map(|member| users[*member as usize].as_str()).collect();
+            members.dedup();
             let creator = planned.members[0];
             let (kind, name) = match planned.kind {
                 Kind::Direct => (pb::Kind::Direct, String::new()),
@@ -293,7 +315,7 @@ impl Worker {
     /// Entries up to `heads` that sessions of this thread lack and the log is not known to skip. Those that are away
     /// count: they come back and catch up.
     fn missing(&self, heads: &[Seq]) -> u64 {
-        let sessions = self.slots.iter().filter(|slot| slot.is_session());
+        let sessions = self.slots.iter().filter(|slot| self.is_session(slot));
         let tracks = sessions.flat_map(|slot| slot.client.tracks());
         let lacking = tracks.filter(|track| track.missing(head_of(heads, track.conv)) > 0);
         lacking

@@ -1,6 +1,8 @@
 //! One thread: its clients, its loop and its timers.
 
 use std::cmp::Reverse;
+#[cfg(target_os = "linux")]
+use std::collections::HashSet;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -11,7 +13,6 @@ use mio::{Events, Poll};
 #[cfg(target_os = "linux")]
 use super::DATAGRAMS;
 use super::conn::Slot;
-use super::load::Speakers;
 #[cfg(target_os = "linux")]
 use super::quic::Quic;
 use super::steps::Step;
@@ -19,9 +20,10 @@ use super::timer::Timer;
 use super::{Command, Done, Note, Shared, TIMER, Tick, WAKE};
 use crate::client::{Client, Event, Names, Pen, Track};
 use crate::ledger::Evidence;
-use crate::pacer::Pacer;
 use crate::plan::{ClientNo, Conv, Kind};
 use crate::recorder::Recorder;
+use crate::scenario::Event as Happening;
+use crate::schedule::{Digest, Intended, Presence};
 
 /// Bytes read at once; lent to every client in turn.
 const READ_BYTES: usize = 256 * 1024;
@@ -48,6 +50,20 @@ pub(super) enum Due {
     Reconnect,
     /// To send the next message of a closed model.
     Next,
+    /// To answer in a conversation.
+    Answer(Conv),
+    /// To leave or to come back, as its day has it.
+    Turn,
+    /// To leave once its answers are there.
+    Leave,
+    /// To go elsewhere, as the server asked.
+    Move,
+    /// To be cut off by a storm; with a reset or not.
+    Cut(bool),
+    /// To come back from one.
+    Back,
+    /// To change to another network.
+    Change,
 }
 
 pub(super) struct Worker {
@@ -55,7 +71,12 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) poll: Poll,
     #[cfg(target_os = "linux")]
-    pub(super) quic: Option<Quic>,
+    pub(super) quic: Vec<Quic>,
+    /// Connections of which it has not been told that they are closed, and those that are to follow them.
+    #[cfg(target_os = "linux")]
+    pub(super) quic_closing: HashSet<u32>,
+    #[cfg(target_os = "linux")]
+    pub(super) quic_waits: HashMap<u32, u64>,
     timer: Timer,
     told: Receiver<Command>,
     notes: Sender<Note>,
@@ -70,8 +91,14 @@ pub(super) struct Worker {
     pub(super) recorder: Recorder,
     pub(super) closes: BTreeMap<String, u64>,
     pub(super) evidence: Evidence,
-    pub(super) speakers: Speakers,
-    pub(super) pacer: Option<Pacer>,
+    /// What is meant to be sent; `None` before and after the load, and without an open model.
+    pub(super) intended: Option<Intended>,
+    /// What was.
+    pub(super) digest: Digest,
+    /// The comings and goings of those that have any, and the next of them.
+    pub(super) presences: HashMap<u32, (Presence, Option<(u64, bool)>)>,
+    /// The server starts anew in the middle.
+    pub(super) deploys: bool,
     /// Logs to be read: slot, conversation, and behind which seq.
     pub(super) fetches: VecDeque<(u32, Conv, u64)>,
     /// Logs that are being read, and from behind which seq.
@@ -101,14 +128,18 @@ impl Worker {
         let slots = (number..scenario.clients).step_by(shared.threads as usize).map(|client| {
             let echoed = |conv: Conv| shared.plan.conversations[conv as usize].kind == Kind::Channel;
             let tracks = of[client as usize].iter().map(|conv| Track::new(*conv, echoed(*conv))).collect();
-            Slot::new(Client::new(scenario.protocol, tracks))
+            Slot::new(Client::new(scenario.protocol, tracks), scenario.crowd_of(client).0 as u8)
         });
         let slots: Vec<Slot> = slots.collect();
         Ok(Self {
             #[cfg(target_os = "linux")]
-            quic: Quic::new(&shared, slots.len() as u32, &poll)?,
+            quic: Quic::all(&shared, slots.len() as u32, &poll)?,
+            #[cfg(target_os = "linux")]
+            quic_closing: HashSet::new(),
+            #[cfg(target_os = "linux")]
+            quic_waits: HashMap::new(),
             slots,
-            speakers: Speakers::new(&shared.plan, number, shared.threads),
+            deploys: scenario.phases.iter().any(|phase| phase.event == Happening::Deploy),
             timer: Timer::new(&poll)?,
             pen: Pen::new(scenario.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(number)),
             number,
@@ -124,7 +155,9 @@ impl Worker {
             recorder: Recorder::default(),
             closes: BTreeMap::new(),
             evidence: Evidence::default(),
-            pacer: None,
+            intended: None,
+            digest: Digest::default(),
+            presences: HashMap::new(),
             fetches: VecDeque::new(),
             reads: HashMap::new(),
             sent: 0,
@@ -208,7 +241,7 @@ impl Worker {
 
     fn next_due(&self, now: u64) -> u64 {
         let timer = self.dues.peek().map_or(u64::MAX, |Reverse((at, ..))| *at);
-        let send = self.pacer.as_ref().and_then(Pacer::peek).unwrap_or(u64::MAX);
+        let send = self.next_send().unwrap_or(u64::MAX);
         timer.min(send).min(self.next_tick_ns).min(self.step_due(now))
     }
 
@@ -219,11 +252,11 @@ impl Worker {
                 return;
             }
             self.dues.pop();
-            self.run_timer(slot, due, now);
+            self.run_timer(slot, due, at, now);
         }
     }
 
-    fn run_timer(&mut self, slot: u32, due: Due, now: u64) {
+    fn run_timer(&mut self, slot: u32, due: Due, due_ns: u64, now: u64) {
         let at = slot as usize;
         match due {
             Due::Mark => {
@@ -252,8 +285,16 @@ impl Worker {
                     self.flush(slot);
                 }
             }
-            Due::Reconnect => self.open(slot, now),
+            Due::Reconnect if self.slots[at].is_wanted() => self.open(slot, now),
+            Due::Reconnect => {}
             Due::Next => self.send_next(slot, now),
+            Due::Answer(conv) => self.send_answer(slot, conv, due_ns),
+            Due::Turn => self.turn_due(slot, due_ns),
+            Due::Leave => self.leave(slot),
+            Due::Move => self.move_elsewhere(slot),
+            Due::Cut(reset) => self.cut(slot, reset),
+            Due::Back => self.back(slot, due_ns),
+            Due::Change => self.change_network(slot, now),
         }
     }
 

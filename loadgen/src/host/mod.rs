@@ -1,21 +1,24 @@
 //! The machine a run is made on, and what its processes use.
 
+pub(crate) mod metrics;
 pub(crate) mod process;
+pub(crate) mod slab;
+pub(crate) mod watch;
 
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What somebody needs to know to judge the numbers, or to get them again.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Environment {
     pub started: String,
     pub command: String,
-    pub roost_version: &'static str,
+    pub roost_version: String,
     /// `None` if the build did not know it.
-    pub commit: Option<&'static str>,
+    pub commit: Option<String>,
     /// `release` or `debug`. A debug build says nothing about speed.
-    pub build: &'static str,
+    pub build: String,
     pub os: Option<String>,
     pub kernel: Option<String>,
     pub cpu: Option<String>,
@@ -37,9 +40,9 @@ impl Environment {
         Self {
             started: humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string(),
             command: command_line(),
-            roost_version: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("ROOST_COMMIT"),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            roost_version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("ROOST_COMMIT").map(str::to_owned),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
             os: field("/etc/os-release", "PRETTY_NAME=").map(|name| name.trim_matches('"').to_owned()),
             kernel: line("/proc/sys/kernel/osrelease"),
             cpu: field("/proc/cpuinfo", "model name").map(|name| name.trim_start_matches([':', ' ', '\t']).to_owned()),

@@ -22,7 +22,7 @@ impl Reading {
             anonymous_bytes: pid.and_then(|pid| status(pid, "RssAnon:")),
             cpu_ns: pid.and_then(cpu),
             slab_bytes: meminfo("Slab:"),
-            tcp_bytes: tcp(),
+            tcp_bytes: tcp_bytes(),
         }
     }
 }
@@ -67,10 +67,22 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
+/// CPU time of a process, its threads that ended included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// In its own code, and in the kernel on its behalf.
+    pub user_ns: u64,
+    pub system_ns: u64,
+}
+
 /// In hundredths of a second, or whatever a tick is here.
+pub(crate) fn times(pid: u32) -> Option<Times> {
+    let (user, system) = ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    Some(Times { user_ns: user * tick_ns(), system_ns: system * tick_ns() })
+}
+
 fn cpu(pid: u32) -> Option<u64> {
-    let ticks = ticks(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-    Some(ticks * tick_ns())
+    times(pid).map(|times| times.user_ns + times.system_ns)
 }
 
 /// CPU time of the threads of a process that live now, in nanoseconds. `None` where the kernel does not tell it.
@@ -86,12 +98,13 @@ pub(crate) fn tick_ns() -> u64 {
 }
 
 /// User and system time of /proc/PID/stat. The name of the process may hold blanks and brackets.
-fn ticks(stat: &str) -> Option<u64> {
+fn ticks(stat: &str) -> Option<(u64, u64)> {
     let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ').skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
-fn tcp() -> Option<u64> {
+/// Memory of TCP buffers of the whole host.
+pub(crate) fn tcp_bytes() -> Option<u64> {
     let pages = tcp_pages(&std::fs::read_to_string("/proc/net/sockstat").ok()?)?;
     Some(pages * rustix::param::page_size() as u64)
 }
@@ -109,7 +122,7 @@ mod tests {
     fn proc_files_are_read_as_the_kernel_writes_them() {
         assert_eq!(kibibytes("VmRSS:\t  10 kB\nRssAnon:\t    2048 kB\n", "RssAnon:"), Some(2048 * 1024));
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 4 0 100 1 2";
-        assert_eq!(ticks(stat), Some(42));
+        assert_eq!(ticks(stat), Some((31, 11)));
         let sockstat = "sockets: used 40\nTCP: inuse 5 orphan 0 tw 2 alloc 6 mem 17\nUDP: inuse 1 mem 3\n";
         assert_eq!(tcp_pages(sockstat), Some(17));
         assert_eq!(tcp_pages(""), None);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,8 @@ use super::AS_ATTACKER;
 use super::attack::Heard;
 use super::kinds::Kind;
 use super::windows::Schedule;
+use crate::host::metrics;
 
-/// How long an admin page may take.
-const ADMIN_WITHIN: Duration = Duration::from_secs(2);
 /// How much longer than its time an attacker may take to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
 /// How often a waiting conductor looks whether it is to stop.
@@ -132,7 +131,7 @@ impl Conductor {
     }
 
     fn counters(&self) -> BTreeMap<String, f64> {
-        self.admin.and_then(metrics).map(|page| counters(&page)).unwrap_or_default()
+        self.admin.and_then(metrics::scrape).map(counters).unwrap_or_default()
     }
 }
 
@@ -156,25 +155,13 @@ impl Drop for Attacker {
     }
 }
 
-fn metrics(admin: SocketAddr) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&admin, ADMIN_WITHIN).ok()?;
-    stream.set_read_timeout(Some(ADMIN_WITHIN)).ok()?;
-    write!(stream, "GET /metrics HTTP/1.0\r\nHost: {admin}\r\nConnection: close\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.take(4 << 20).read_to_string(&mut answer).ok()?;
-    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
-}
-
-/// Series of the counters that matter, with their labels: `name{reason="x"}`.
-fn counters(page: &str) -> BTreeMap<String, f64> {
-    let series = page.lines().filter_map(|line| {
-        let (series, value) = line.rsplit_once(' ')?;
-        let name = series.split('{').next()?;
-        // Connections that their clients end are no news.
-        (COUNTERS.contains(&name) && !series.contains("reason=\"peer\"")).then_some(())?;
-        Some((series.to_owned(), value.parse().ok()?))
+/// The series that matter, with their labels: `name{reason="x"}`.
+fn counters(mut series: metrics::Series) -> BTreeMap<String, f64> {
+    // Connections that their clients end are no news.
+    series.retain(|series, _| {
+        series.split('{').next().is_some_and(|name| COUNTERS.contains(&name)) && !series.contains("reason=\"peer\"")
     });
-    series.collect()
+    series
 }
 
 #[cfg(test)]
@@ -186,7 +173,7 @@ mod tests {
         let page = "# HELP roost_throttles_total x\n# TYPE roost_throttles_total counter\nroost_throttles_total 3\n\
                     roost_websocket_closes_total{reason=\"peer\"} 9\nroost_websocket_closes_total{reason=\"flood\"} 2\n\
                     roost_other_total 5\n";
-        let read: Vec<_> = counters(page).into_iter().collect();
+        let read: Vec<_> = counters(metrics::parse(page)).into_iter().collect();
         let flood = "roost_websocket_closes_total{reason=\"flood\"}".to_owned();
         assert_eq!(read, [("roost_throttles_total".to_owned(), 3.0), (flood, 2.0)]);
     }

@@ -104,7 +104,7 @@ pub(crate) fn report(material: Material<'_>) -> Hostile {
         reasons,
         ratio_max,
         window_seconds: schedule.window,
-        clients: load.scenario.clients,
+        clients: u32::try_from(load.sessions.wanted).unwrap_or(u32::MAX),
         sends_per_second,
         note: NOTE,
         quiet,

@@ -7,19 +7,21 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::millis;
 
 /// Datagrams that may be on their way; what comes when there are so many is lost, as at any router.
 const DATAGRAMS_MAX: usize = 1 << 16;
 
 /// What befalls a datagram, in either direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Impairment {
     /// How much longer it takes.
-    #[serde(rename = "delay_ms", serialize_with = "millis")]
+    #[serde(rename = "delay_ms", with = "millis")]
     pub(crate) delay: Duration,
     /// How much that may be more or less; each has its own, so they overtake one another.
-    #[serde(rename = "jitter_ms", serialize_with = "millis")]
+    #[serde(rename = "jitter_ms", with = "millis")]
     pub(crate) jitter: Duration,
     /// The share that does not arrive, 0 to 1.
     pub(crate) loss: f64,
@@ -106,10 +108,6 @@ impl<T> PartialEq for Flight<T> {
 }
 
 impl<T> Eq for Flight<T> {}
-
-fn millis<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(time.as_secs_f64() * 1e3)
-}
 
 #[cfg(test)]
 mod tests {

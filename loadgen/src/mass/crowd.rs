@@ -139,6 +139,14 @@ impl Crowd {
         self.clients[at as usize].has(Client::SUBSCRIBED)
     }
 
+    /// The number of a subscribed session that the last of `count` entries did not reach, and the first that it lacks
+    /// since. `None` for others, and for those that came too late to know.
+    pub(crate) fn behind(&self, at: u32, count: u32) -> Option<(u32, u32)> {
+        let client = &self.clients[at as usize];
+        let listens = client.phase == Phase::Live && client.has(Client::SUBSCRIBED);
+        (listens && client.seq != Client::ANY_SEQ && client.seq < count).then(|| (self.number(at), client.seq + 1))
+    }
+
     /// Memory of the array and of what is half received, in bytes.
     #[cfg(test)]
     pub(crate) fn heap_bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! - `client`, `crowd`: what there is to know of each client, and what it may do; `voice`: what it says, `hear`: what
 //!   received bytes mean; `dialect`: both for each protocol there is; `token`: tokens, made cheaply; no I/O in all of these;
-//! - `arrivals`: who begins when; pure;
+//! - `arrivals`: who begins when; `gaps`: who was not pushed what; both pure;
 //! - `source`: addresses to connect from; `worker`: one thread, its lines and its loop;
 //! - `order`, `tally`: what threads are asked and what they measured; `plan`: a run as data; `run`: the main thread;
 //!   `report`: what came of it.
@@ -19,6 +19,7 @@ mod arrivals;
 mod client;
 mod crowd;
 mod dialect;
+mod gaps;
 mod hear;
 mod look;
 mod order;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::lines::Impairment;
-use crate::scenario::{Dialect, Transport};
+pub(crate) use crate::scenario::Cut as Drop;
+use crate::scenario::{Cut, Dialect, Transport};
 use crate::threshold::Threshold;
 
 /// Who connects, what is done with them, and what counts as well. What is `None` is not done; the rest is done in the
@@ -13,7 +14,7 @@ use crate::threshold::Threshold;
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Plan {
     /// For the report.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// What the server speaks. `plain`: the upgrade is all.
     pub(crate) protocol: Dialect,
     pub(crate) connections: u32,
@@ -67,20 +68,10 @@ pub(crate) struct Echo {
 /// Everybody drops at once, and comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Storm {
-    pub(crate) how: Drop,
+    pub(crate) how: Cut,
     /// Everybody has a slot of its own in this time.
     #[serde(rename = "window_ms", serialize_with = "millis")]
     pub(crate) window: Duration,
-}
-
-/// How clients drop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Drop {
-    /// The end of TCP, without a WebSocket close.
-    Fin,
-    /// A reset.
-    Rst,
 }
 
 /// How messages follow one another: figures of different regimes say nothing about each other.

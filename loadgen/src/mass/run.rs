@@ -1,14 +1,17 @@
 //! The main thread of a run: one order after another, and what was measured while each was done.
 
+mod gone;
+
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use self::gone::Where;
 use super::look::Look;
 use super::order::{Order, Publish, Tick};
 use super::plan::{Broadcast, Drop as How, Echo, Plan, Storm};
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
 use super::token::Minter;
 use super::voice::{Entry, Voice};
 use super::worker::{Make, Worker};
@@ -17,7 +20,8 @@ use crate::driver::Target;
 use crate::engine::RunError;
 use crate::interrupt::Interrupt;
 use crate::lines::Carrier;
-use crate::progress::Progress;
+use crate::progress::{Progress, Standing};
+use crate::report::series::Series;
 
 /// How long to wait for the first sign of a server.
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
@@ -70,7 +74,7 @@ pub(crate) enum What {
 }
 
 impl What {
-    const fn phase(self) -> &'static str {
+    pub(crate) const fn phase(self) -> &'static str {
         match self {
             Self::Ramp => "connecting",
             Self::Hold => "holding",
@@ -94,9 +98,15 @@ pub(crate) struct Outcome {
     /// Sessions when that look was taken.
     pub(crate) idle_sessions: u64,
     pub(crate) rings: usize,
+    /// What everybody subscribed to, if somebody did.
+    pub(crate) channel: String,
+    /// From the first intended time of the ramp on.
+    pub(crate) series: Series,
     pub(crate) interrupted: bool,
     /// Why the run stopped by itself.
     pub(crate) stopped: Option<String>,
+    /// The server went away in the middle: this is only a part.
+    pub(crate) gone: Option<String>,
 }
 
 impl Outcome {
@@ -122,8 +132,11 @@ struct Run<'a> {
     obeyed: usize,
     /// The last tick of each thread: live, opening, away.
     standing: Vec<(u32, u32, u32)>,
+    /// The first intended time of the ramp.
+    zero: Option<Instant>,
     told_at: Instant,
-    told_entered: u64,
+    told: Counts,
+    server: Where,
     outcome: Outcome,
 }
 
@@ -137,7 +150,9 @@ pub(crate) fn run(job: Job, progress: &mut Progress, interrupt: &Interrupt) -> R
     }
     let mut run = Run::start(job, progress, interrupt)?;
     let _ = run.go();
+    run.look_at_the_end();
     run.finish();
+    run.outcome.series.close();
     let entered = run.outcome.stage(What::Ramp).map_or(0, |ramp| ramp.tally.counts.entered);
     if entered == 0 && !run.outcome.interrupted {
         let ends =
@@ -156,6 +171,8 @@ fn probe(address: SocketAddr, host: &str) -> Result<(), RunError> {
 impl<'a> Run<'a> {
     fn start(job: Job, progress: &'a mut Progress, interrupt: &'a Interrupt) -> Result<Self, RunError> {
         let Job { plan, target, secret, run, now_ms, threads, server_pid, carrier } = job;
+        let by_tcp = !matches!(carrier, Carrier::Quic { .. });
+        let server = Where { address: target.address, host: target.host.clone(), by_tcp, gone_since: None };
         let threads = threads.clamp(1, plan.connections);
         let before = Look::take(server_pid);
         let clock = Clock::start();
@@ -206,12 +223,17 @@ impl<'a> Run<'a> {
             obeyed: interrupt.count(),
             standing: vec![(0, 0, 0); threads as usize],
             told_at: Instant::now(),
-            told_entered: 0,
+            zero: None,
+            told: Counts::default(),
+            server,
             outcome: Outcome { before, rings, ..Outcome::default() },
         })
     }
 
     fn go(&mut self) -> Result<(), Stopped> {
+        let zero = Instant::now() + RUN_UP;
+        self.zero = Some(zero);
+        self.progress.zero(zero);
         self.measure(What::Ramp, |run| Order::Ramp {
             start_ns: run.after(RUN_UP),
             per_second: run.plan.connects_per_second / run.orders.len() as f64,
@@ -243,6 +265,7 @@ impl<'a> Run<'a> {
 
     fn broadcast(&mut self, broadcast: Broadcast) -> Result<(), Stopped> {
         let channel = format!("mass-{:016x}", self.run);
+        self.outcome.channel.clone_from(&channel);
         let per_second = self.plan.connects_per_second / self.orders.len() as f64;
         let took = Duration::from_secs_f64(f64::from(self.plan.connections) / self.plan.connects_per_second);
         self.measure(What::Subscribe, move |run| Order::Subscribe {
@@ -316,6 +339,11 @@ impl<'a> Run<'a> {
     /// What a thread tells belongs to the order that it was doing.
     fn tick(&mut self, tick: Tick) -> Result<(), Stopped> {
         self.standing[tick.thread as usize] = (tick.live, tick.opening, tick.away);
+        if let Some(zero) = self.zero {
+            let (second, live) = (zero.elapsed().as_secs(), self.live());
+            self.outcome.series.add(second, (&tick.tally).into());
+            self.outcome.series.live(second, live);
+        }
         if let Some(stage) = (tick.order as usize).checked_sub(1).and_then(|at| self.outcome.stages.get_mut(at)) {
             stage.tally.merge(&tick.tally);
         }
@@ -342,26 +370,52 @@ impl<'a> Run<'a> {
         let seconds = self.told_at.elapsed().as_secs_f64();
         self.told_at = Instant::now();
         let line = self.line(what, &look, seconds, began);
-        self.progress.line(&line);
+        let standing = self.standing_now(seconds);
+        self.progress.tell_as(&standing, &line);
         if look.available_bytes.is_some_and(|bytes| bytes < AVAILABLE_BYTES_MIN) && what != What::Finish {
             let live = self.live();
             self.outcome.stopped = Some(format!("this host has no memory left, with {live} sessions"));
             return Err(Stopped);
         }
-        Ok(())
+        self.look_for_server(what)
+    }
+
+    /// Of all stages so far.
+    fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.outcome.stages.iter().for_each(|stage| counts.add(&stage.tally.counts));
+        counts
+    }
+
+    /// How it stands; rates are those of the `seconds` since this was asked before.
+    fn standing_now(&mut self, seconds: f64) -> Standing {
+        let counts = self.counts();
+        let told = std::mem::replace(&mut self.told, counts);
+        let rate = |of: fn(&Counts) -> u64| ((of(&counts) - of(&told)) as f64 / seconds.max(1e-9)).round() as u64;
+        let tally = self.outcome.stages.last().map(|stage| &stage.tally);
+        let times = tally.map(|tally| if tally.delivery.is_empty() { &tally.answer } else { &tally.delivery });
+        let times = times.filter(|times| !times.is_empty());
+        Standing {
+            live: self.live(),
+            wanted: self.plan.connections.into(),
+            sent: rate(|counts| counts.published),
+            acknowledged: rate(|counts| counts.acknowledged),
+            delivered: rate(|counts| counts.pushed + counts.echoed),
+            connected: Some(rate(|counts| counts.entered)),
+            delivery_p50_us: times.map(|times| times.value_at_quantile(0.5)),
+            delivery_p99_us: times.map(|times| times.value_at_quantile(0.99)),
+            errors: counts.refused,
+            failed: counts.given_up,
+            dropped: counts.lost,
+            late_p99_us: tally.filter(|tally| !tally.late.is_empty()).map(|tally| tally.late.value_at_quantile(0.99)),
+            ..Standing::default()
+        }
     }
 
     /// The live line.
-    fn line(&mut self, what: What, look: &Look, seconds: f64, began: Instant) -> String {
-        let (mut entered, mut failed, mut lost) = (0, 0, 0);
-        for stage in &self.outcome.stages {
-            let counts = &stage.tally.counts;
-            entered += counts.entered;
-            failed += counts.given_up;
-            lost += counts.lost;
-        }
-        let per_second = (entered - self.told_entered) as f64 / seconds;
-        self.told_entered = entered;
+    fn line(&self, what: What, look: &Look, seconds: f64, began: Instant) -> String {
+        let Counts { entered, given_up: failed, lost, .. } = self.counts();
+        let per_second = (entered - self.told.entered) as f64 / seconds;
         let mut line = format!("{}/{} live", self.live(), self.plan.connections);
         if matches!(what, What::Ramp | What::Storm) {
             line += &format!("  {per_second:.0} connected/s");

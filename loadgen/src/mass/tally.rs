@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use crate::recorder::Recorder;
+
+use super::gaps::{Gap, LISTED_MAX};
+
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $name:ident;)+) => {
         /// Events counted.
@@ -86,6 +90,8 @@ pub(crate) struct Tally {
     pub(crate) answer: Histogram<u64>,
     /// First and last push of each publish, in ns of the run's clock.
     pub(crate) spreads: BTreeMap<u32, Spread>,
+    /// What clients were not pushed, when the last message had had its time.
+    pub(crate) losses: Vec<Gap>,
     /// ERRORs by their code.
     pub(crate) errors: BTreeMap<u32, u64>,
     /// Ended connections by reason.
@@ -116,6 +122,7 @@ impl Default for Tally {
             delivery: histogram(),
             answer: histogram(),
             spreads: BTreeMap::new(),
+            losses: Vec::new(),
             errors: BTreeMap::new(),
             ends: BTreeMap::new(),
         }
@@ -160,12 +167,37 @@ impl Tally {
             mine.last_ns = mine.last_ns.max(theirs.last_ns);
             mine.pushed += theirs.pushed;
         }
+        let room = LISTED_MAX.saturating_sub(self.losses.len());
+        self.losses.extend(other.losses.iter().take(room));
         for (code, count) in &other.errors {
             *self.errors.entry(*code).or_default() += count;
         }
         for (why, count) in &other.ends {
             *self.ends.entry(why.clone()).or_default() += count;
         }
+    }
+}
+
+/// As chat clients would tell it. A text that came back counts as a delivery.
+impl From<&Tally> for Recorder {
+    fn from(tally: &Tally) -> Self {
+        let counts = tally.counts;
+        let mut recorder = Self {
+            connect: tally.setup.clone(),
+            late: tally.late.clone(),
+            errors: tally.errors.clone(),
+            ..Self::default()
+        };
+        if counts.echoed > 0 {
+            recorder.delivery = tally.answer.clone();
+        } else {
+            (recorder.ack, recorder.delivery) = (tally.answer.clone(), tally.delivery.clone());
+        }
+        recorder.counts.connected = counts.entered;
+        recorder.counts.sent = counts.published;
+        recorder.counts.acknowledged = counts.acknowledged;
+        recorder.counts.delivered = counts.pushed + counts.echoed;
+        recorder
     }
 }
 

@@ -1,9 +1,10 @@
 //! What every page has: what was run, the verdict and why, and the report itself.
 
+pub(crate) use super::draw::escape;
 use crate::host::Environment;
 use crate::verdict::Verdict;
 
-const STYLE: &str = include_str!("page.css");
+const STYLE: &str = include_str!("page/page.css");
 
 /// A page that needs nothing else, neither network nor scripts. The answer stands first.
 pub(crate) struct Sheet<'a> {
@@ -27,30 +28,43 @@ impl Sheet<'_> {
         let Self { verdict, answer, sections, environment, .. } = self;
         let (class, word) = word(*verdict);
         let reasons: String = self.reasons.iter().map(|reason| format!("<li>{}</li>", escape(reason))).collect();
-        let debug = match environment.build {
+        let debug = match environment.build.as_str() {
             "debug" => "<li>This is a debug build: its numbers say nothing about speed.</li>",
             _ => "",
         };
         let (shown, embedded) = self.json.map_or(Default::default(), report);
-        format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>roost-load {name}: {word}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-             <header><h1>roost-load {name}</h1><p>{started} on {cpu}, {cores} cores</p></header>\n\
-             <div class=\"verdict {class}\"><strong>{word}</strong><p>{answer}</p><ul>{reasons}{debug}</ul></div>\n\
-             {sections}{shown}</main>\n{embedded}</body>\n</html>\n",
-            name = escape(self.name),
-            started = environment.started.replace('T', " ").replace('Z', " UTC"),
-            cpu = escape(environment.cpu.as_deref().unwrap_or("unknown processor")),
-            cores = environment.cores,
-        )
+        let body = format!(
+            "<div class=\"verdict {class}\" id=\"answer\"><strong>{word}</strong><p>{answer}</p>\
+             <ul>{reasons}{debug}</ul></div>\n{sections}{shown}"
+        );
+        let under = format!(
+            "{} on {}, {} cores",
+            environment.started.replace('T', " ").replace('Z', " UTC"),
+            escape(environment.cpu.as_deref().unwrap_or("unknown processor")),
+            environment.cores,
+        );
+        frame(&format!("roost-load {}", self.name), word, &under, &body, &embedded)
     }
+}
+
+/// A whole document: a heading, a line below it, and what stands in it. `end` follows the body's text.
+pub(crate) fn frame(heading: &str, word: &str, under: &str, body: &str, end: &str) -> String {
+    let heading = escape(heading);
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+         <title>{heading}: {word}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <main>\n<header><h1>{heading}</h1><p>{under}</p></header>\n{body}</main>\n{end}</body>\n</html>\n"
+    )
 }
 
 /// The report for people, and for programs.
 fn report(json: &str) -> (String, String) {
-    let shown =
-        format!("<section><details><summary>report.json</summary><pre>{}</pre></details></section>\n", escape(json));
+    let shown = format!(
+        "<section class=\"screen\"><details><summary>report.json</summary><pre>{}</pre></details></section>\n",
+        escape(json)
+    );
     // A string of the report must not end the element it stands in.
     let embedded = json.replace("</", "<\\/");
     (shown, format!("<script type=\"application/json\" id=\"report\">{embedded}</script>\n"))
@@ -61,7 +75,7 @@ pub(crate) fn place(environment: &Environment, note: &str) -> String {
     format!(
         "<section><h2>Where</h2><p>{}<br>commit {}, {} build, kernel {}</p><p>{}</p></section>\n",
         escape(&environment.command),
-        environment.commit.unwrap_or("unknown"),
+        environment.commit.as_deref().unwrap_or("unknown"),
         environment.build,
         escape(environment.kernel.as_deref().unwrap_or("unknown")),
         escape(note),
@@ -74,13 +88,8 @@ pub(crate) const fn word(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Pass => ("well", "✓ Passed"),
         Verdict::Unreachable => ("bad", "✗ Not reachable"),
         Verdict::Broken => ("bad", "✗ Broken promises"),
-        Verdict::Generator => ("warn", "▲ The generator was the limit"),
+        Verdict::Generator => ("warn", "▲ Invalid: the generator was the limit"),
         Verdict::Threshold => ("bad", "✗ A threshold failed"),
         Verdict::Interrupted => ("warn", "▲ Stopped early"),
     }
-}
-
-/// Text as it may stand in an element or an attribute.
-pub(crate) fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -8,6 +8,7 @@
 
 pub mod fake;
 pub mod schema;
+pub mod truth;
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -56,8 +57,8 @@ pub fn finished(output: Output, out: &Path) -> Run {
     }
 }
 
-/// What reports of many clients must be like.
-pub const MASS_SCHEMA: &str = include_str!("../../report/mass.schema.json");
+/// What reports must be like.
+pub const SCHEMA: &str = include_str!("../../report/schema.json");
 
 /// Runs one with many clients; `None` where io_uring is forbidden, which another test looks at.
 pub fn mass(args: &[&str]) -> Option<Run> {
@@ -115,13 +116,8 @@ impl Drop for Server {
 impl Run {
     /// The report, which must be as the schema says.
     pub fn report(&self) -> &Value {
-        self.checked(include_str!("../../report/schema.json"))
-    }
-
-    /// The report, which must be as this schema says.
-    pub fn checked(&self, schema: &str) -> &Value {
         let report = self.report.as_ref().unwrap_or_else(|| panic!("no report: {}", self.output));
-        let faults = schema::faults(&serde_json::from_str(schema).unwrap(), report);
+        let faults = schema::faults(&serde_json::from_str(SCHEMA).unwrap(), report);
         assert!(faults.is_empty(), "{faults:#?}");
         assert_eq!(report["exit_code"], self.code, "{}", self.output);
         report

@@ -26,6 +26,8 @@ fn check(root: &Value, schema: &Value, value: &Value, path: &str, faults: &mut V
                 wrong(format!("{value} is below {rule}"));
             }
             "const" | "enum" | "minimum" => {}
+            // It says something about objects alone (JSON Schema validation, 6.5.3).
+            "required" if !value.is_object() => {}
             "required" => {
                 for name in rule.as_array().unwrap() {
                     if value.get(name.as_str().unwrap()).is_none() {

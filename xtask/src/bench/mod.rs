@@ -6,10 +6,12 @@
 //! - `results`: medians, ratios and where they were measured, kept under benches/results;
 //! - `million`: one long run with up to a million sessions and more, by command only;
 //! - `cluster`: a fleet on Redis and Cassandra, by command only;
+//! - `capacity`: how much Roost carries on this machine, by command only;
 //! - `peers`: Roost beside many other servers, by command only;
 //! - `generators`: `roost-load` beside other load generators, by command only;
 //! - `criterion`: the same for what criterion measured.
 
+mod capacity;
 mod case;
 mod cluster;
 mod compare;
@@ -40,6 +42,8 @@ pub(crate) enum Part {
     Million,
     /// A fleet on Redis and Cassandra: only if it is named.
     Cluster,
+    /// How much Roost carries on this machine: only if it is named.
+    Capacity,
     /// Roost beside many other servers: only if it is named.
     Peers,
     /// `roost-load` beside other load generators: only if it is named.
@@ -76,6 +80,9 @@ pub(crate) fn run(steps: &mut Steps, parts: &[Part], quick: bool, flags: &Flags)
     }
     if parts.contains(&Part::Cluster) {
         cluster::run(steps, quick)?;
+    }
+    if parts.contains(&Part::Capacity) {
+        capacity::run(steps, quick)?;
     }
     if parts.contains(&Part::Peers) {
         peers::run(steps, &flags.peers, quick)?;

@@ -7,6 +7,7 @@ use super::{EVENTS_PER_TURN, Later, MILLISECOND, Worker};
 use crate::lines::Event;
 use crate::mass::client::{Arrival, Phase};
 use crate::mass::crowd::{Again, Asked, Heard};
+use crate::mass::gaps::Late;
 use crate::mass::hear::Ears;
 use crate::recorder::record;
 
@@ -74,16 +75,27 @@ impl Worker {
                 self.subscribed();
             }
             Heard::Pushed { stamp, arrival } => {
-                match arrival {
-                    Arrival::Next => counts.pushed += 1,
+                let (client, seq) = (self.crowd.number(at), stamp.serial + 1);
+                let new = match arrival {
+                    Arrival::Next => true,
                     Arrival::After(missing) => {
-                        counts.pushed += 1;
                         counts.missing += u64::from(missing);
+                        self.gaps.open(client, seq - missing, seq - 1);
+                        true
                     }
-                    Arrival::Doubled => counts.doubled += 1,
-                    Arrival::Late => counts.reordered += 1,
-                }
-                if matches!(arrival, Arrival::Next | Arrival::After(_)) {
+                    Arrival::Doubled => {
+                        counts.doubled += 1;
+                        false
+                    }
+                    Arrival::Late => {
+                        let late = self.gaps.late(client, seq);
+                        counts.doubled += u64::from(late == Late::Doubled);
+                        counts.reordered += u64::from(late != Late::Doubled);
+                        late == Late::Filled
+                    }
+                };
+                if new {
+                    counts.pushed += 1;
                     record(&mut self.tally.delivery, stamp.intended_ns, now);
                     self.tally.arrived(stamp.serial, stamp.intended_ns, now);
                     self.pushed();

@@ -18,6 +18,7 @@ use bytes::BytesMut;
 
 use super::arrivals::Arrivals;
 use super::crowd::{Beat, Crowd, Heard};
+use super::gaps::Gaps;
 use super::order::{Order, Tick};
 use super::source::source;
 use super::tally::Tally;
@@ -94,6 +95,8 @@ pub(crate) struct Worker {
     /// Sessions lost in this stage.
     stage_lost: u32,
     tally: Tally,
+    /// What clients of this thread were not pushed.
+    gaps: Gaps,
     /// Those who begin.
     arrivals: Arrivals,
     opening_max: u32,
@@ -146,6 +149,7 @@ impl Worker {
             done: false,
             stage_lost: 0,
             tally: Tally::default(),
+            gaps: Gaps::default(),
             arrivals: Arrivals::nobody(),
             opening_max: (OPENING_MAX / threads).max(16),
             held_ns: 0,

@@ -9,6 +9,7 @@ use super::{Later, MILLISECOND, SECOND, Worker};
 use crate::client::Stamp;
 use crate::mass::arrivals::Arrivals;
 use crate::mass::client::Phase;
+use crate::mass::gaps::{Gap, LISTED_MAX};
 use crate::mass::order::{Order, Publish};
 use crate::pacer::Pacer;
 use crate::recorder::record;
@@ -201,6 +202,9 @@ impl Worker {
         self.stage = stage;
         if done? {
             self.done = true;
+            if let Stage::Publish(publishing) = &self.stage {
+                self.tally.losses = self.losses(publishing.what.count);
+            }
             self.tell(now, None);
         }
         Ok(())
@@ -284,6 +288,14 @@ impl Worker {
             self.number != 0 || !self.voice.speech.acknowledges() || publishing.answered >= publishing.what.count;
         let all = publishing.subscribers * u64::from(publishing.what.count);
         Ok((answered && publishing.pushed >= all) || now >= publishing.last_ns + publishing.what.grace_ns)
+    }
+
+    /// What sessions lack of `count` messages, which is too many if not all were published.
+    fn losses(&self, count: u32) -> Vec<Gap> {
+        let behind = (0..self.crowd.len()).filter_map(|at| self.crowd.behind(at, count));
+        let open = behind.map(|(client, first_seq)| Gap { client, first_seq, last_seq: Gap::OPEN });
+        let known = self.gaps.list();
+        known.into_iter().chain(open).take(LISTED_MAX).collect()
     }
 
     pub(super) fn pushed(&mut self) {
