@@ -1,8 +1,9 @@
 //! One run from beginning to end: connect, make conversations, load, wait, look into the logs.
 
 mod aside;
+mod job;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,21 +12,18 @@ use roost_wire::Seq;
 
 use crate::client::Names;
 use crate::clock::{Clock, ns};
-use crate::driver::{Command, Credentials, Done, Note, Shared, Target, Threads, Tick};
+use crate::driver::{Command, Done, Note, Shared, Threads, Tick};
 use crate::fleet::{Peer, Start};
 use crate::host::process::Reading;
 use crate::interrupt::Interrupt;
-use crate::ledger::{self, Judgement};
-#[cfg(target_os = "linux")]
-use crate::lines::Carrier;
+use crate::ledger;
 use crate::plan::{Kind, Plan};
 use crate::progress::{Progress, Standing};
-use crate::recorder::Recorder;
 use crate::report::PhaseMark;
-use crate::report::series::Series;
-use crate::scenario::{Event, Load, Protocol, Scenario};
+use crate::scenario::{Event, Load, Protocol};
 use crate::schedule::{self, Course, Digest, Speakers};
 use crate::sdk;
+pub(crate) use job::{Deployer, Job, OnLoad, Outcome, RunError};
 
 /// How long to wait for the first sign of a server.
 const PROBE_WITHIN: Duration = Duration::from_secs(3);
@@ -39,85 +37,6 @@ const RUN_UP: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long nobody may be live of those that should be before the server counts as gone.
 const GONE_AFTER: Duration = Duration::from_secs(15);
-
-/// What to run, and against what.
-pub(crate) struct Job {
-    pub scenario: Scenario,
-    pub target: Target,
-    /// What carries the connections of each crowd.
-    #[cfg(target_os = "linux")]
-    pub carriers: Vec<Carrier>,
-    pub credentials: Credentials,
-    pub threads: u32,
-    /// The server's process, if it is on this host and known.
-    pub server_pid: Option<u32>,
-    /// Called right before the load, with the moment of its first intended time. Seconds of the load are then kept
-    /// whole.
-    pub on_load: Option<OnLoad>,
-    /// Others run the same load: who agrees with them on its start, and tells them what is measured.
-    pub peer: Option<Box<dyn Peer>>,
-    /// Asks the server to leave, and starts it anew. Needed where a phase has it.
-    pub deployer: Option<Deployer>,
-    /// How clients of the real SDK reach the server. Needed where the scenario has any.
-    pub sdk: Option<sdk::Setup>,
-}
-
-/// See [`Job::deployer`]. Called again and again until it tells that it is done, with the process that is there then if it is
-/// here and known.
-pub(crate) type Deployer = Box<dyn FnMut() -> Result<Option<Option<u32>>, String> + Send>;
-
-/// See [`Job::on_load`].
-pub(crate) type OnLoad = Box<dyn FnOnce(Instant) + Send>;
-
-/// What came of it.
-#[derive(Default)]
-pub(crate) struct Outcome {
-    pub total: Recorder,
-    pub series: Series,
-    /// Every second of the load, if it was asked for.
-    pub seconds: BTreeMap<u64, Recorder>,
-    /// Clients that became sessions.
-    pub entered: u64,
-    /// Sessions live when the load was over.
-    pub held: u64,
-    pub unanswered: u64,
-    /// Entries that some session still lacked when pushes had had their time, and after reading the log.
-    pub missing_pushes: u64,
-    pub missing: u64,
-    pub judgement: Judgement,
-    /// Deliveries that follow from what was acknowledged.
-    pub expected: u64,
-    /// How connections ended that did not end by our will.
-    pub ends: BTreeMap<String, u64>,
-    pub before: Reading,
-    pub connected: Reading,
-    pub load_begin: Reading,
-    pub load_end: Reading,
-    /// From the first intended time to the last answer.
-    pub load_time: Duration,
-    /// CPU time of all threads of the generator meanwhile.
-    pub generator_cpu_ns: u64,
-    pub interrupted: bool,
-    /// When each phase of the load was, as far as it came.
-    pub phases: Vec<PhaseMark>,
-    /// Why this is only a part of what was asked for: the server went away. `None`: it is the whole, or was interrupted.
-    pub partial: Option<String>,
-    /// Of the plan and of every intended time: the same for the same seed.
-    pub digest: String,
-    /// What clients of the real SDK saw; `None`: there were none.
-    pub sdk: Option<sdk::Outcome>,
-}
-
-/// Why there is nothing to report.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RunError {
-    /// No session came about; the text says why.
-    #[error("{0}")]
-    Unreachable(String),
-    /// This machine lacks something.
-    #[error("{0}")]
-    System(#[from] std::io::Error),
-}
 
 /// Somebody asked to stop, or the server is gone.
 struct Stopped;

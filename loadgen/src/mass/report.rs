@@ -362,19 +362,12 @@ fn reasons(report: &Report, plan: &Plan, outcome: &Outcome, facts: Facts) -> Vec
     }
     reasons.extend(outcome.gone.iter().map(|why| format!("Only a part: {why}.")));
     reasons.extend(outcome.stopped.iter().map(|why| format!("Stopped before its end: {why}.")));
-    for (count, what) in [
+    let faults = [
         (report.duplicated, "messages came twice"),
         (report.reordered, "messages came after a later one"),
         (report.garbled, "pushes or answers hold something else than was sent"),
-    ] {
-        if count > 0 {
-            reasons.push(format!("{count} {what}."));
-        }
-    }
-    reasons.extend(report.generator.reasons(facts));
-    for held in report.thresholds.iter().filter(|held| !held.well) {
-        reasons.push(format!("Threshold {} failed: it is {}.", held.threshold, held.shown()));
-    }
+    ];
+    reasons.extend(report.reasons(facts, &faults));
     if reasons.is_empty() {
         reasons.push(match plan.protocol {
             Dialect::Roost => "All sessions were held, every heartbeat was answered, and every push was right.".into(),

@@ -191,20 +191,13 @@ fn reasons(report: &Report, scenario: &Scenario, facts: Facts) -> Vec<String> {
     if report.sdk.as_ref().is_some_and(Sdk::is_broken) {
         reasons.push("Clients of the SDK saw entries missing, twice, out of order or changed.".into());
     }
-    for (count, what) in [
+    let faults = [
         (report.lost.unwrap_or(0), "acknowledged messages are not in the log"),
         (report.duplicated, "messages came or stand twice"),
         (report.reordered, "pushes came out of order"),
         (report.garbled, "entries hold something else than was sent"),
-    ] {
-        if count > 0 {
-            reasons.push(format!("{count} {what}."));
-        }
-    }
-    reasons.extend(report.generator.reasons(facts));
-    for held in report.thresholds.iter().filter(|held| !held.well) {
-        reasons.push(format!("Threshold {} failed: it is {}.", held.threshold, held.shown()));
-    }
+    ];
+    reasons.extend(report.reasons(facts, &faults));
     if reasons.is_empty() {
         reasons.push(match (&scenario.load, scenario.protocol) {
             (Load::Idle { .. }, _) => "All sessions were held.".into(),
@@ -218,9 +211,19 @@ fn reasons(report: &Report, scenario: &Scenario, facts: Facts) -> Vec<String> {
     reasons
 }
 
+impl Report {
+    /// What speaks against the run: of `faults` those that were counted, the generator, thresholds.
+    pub(crate) fn reasons(&self, facts: Facts, faults: &[(u64, &str)]) -> Vec<String> {
+        let counted = faults.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}."));
+        let failed = self.thresholds.iter().filter(|held| !held.well);
+        let failed = failed.map(|held| format!("Threshold {} failed: it is {}.", held.threshold, held.shown()));
+        counted.chain(self.generator.reasons(facts)).chain(failed).collect()
+    }
+}
+
 impl Generator {
     /// Why the generator was the limit, if it was.
-    pub(crate) fn reasons(&self, facts: Facts) -> Vec<String> {
+    fn reasons(&self, facts: Facts) -> Vec<String> {
         let mut reasons = Vec::new();
         if !facts.generator_limited {
             return reasons;

@@ -80,15 +80,15 @@ const EXIT_GENERATOR: i32 = 5;
 pub(super) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
     super::build(steps, &[])?;
     let place = place::describe();
-    let mut page = format!(
-        "# What Roost carries on one machine\n\nServer and generator share it. {place:#}\n\nMade by `cargo xtask bench capacity`.\n"
-    );
+    let mut page = String::from("# What Roost carries on one machine\n\nServer and generator share it.\n");
     let mut found = Vec::new();
     for case in &CASES {
         let capacity = search(case, quick)?;
         tell(&mut page, case, &capacity);
         found.push(json!({ "case": case.name, "args": case.args, "capacity": capacity }));
     }
+    page += &place::section(&place);
+    page += "\n## How\n\n    cargo xtask bench capacity\n";
     println!("\n{page}");
     if quick {
         return Ok(());

@@ -22,6 +22,15 @@ pub(crate) fn describe() -> Value {
     })
 }
 
+/// The same as a section of a page.
+pub(crate) fn section(place: &Value) -> String {
+    let line = |(name, value): (&String, &Value)| {
+        format!("- {}: {}\n", name.replace('_', " "), value.as_str().map_or(value.to_string(), str::to_owned))
+    };
+    let lines: String = place.as_object().into_iter().flatten().map(line).collect();
+    format!("\n## Where\n\n{lines}")
+}
+
 /// The date in UTC, as in 2026-01-31.
 pub(crate) fn today() -> String {
     said("date", &["-u", "+%F"])
@@ -51,6 +60,14 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_section_has_a_line_for_each_thing_known() {
+        assert_eq!(
+            section(&json!({ "load_before": "0.1", "cores": 2 })),
+            "\n## Where\n\n- cores: 2\n- load before: 0.1\n"
+        );
+    }
 
     #[test]
     fn fields_are_found_by_their_name() {

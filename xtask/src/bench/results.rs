@@ -7,6 +7,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::case::{Case, Comparison};
+use super::place;
 
 /// One figure of one round.
 #[derive(Clone, Debug)]
@@ -125,10 +126,7 @@ impl Results {
         if self.measured.iter().any(|one| one.generator_was_the_limit) {
             line("\nIn some rounds the generator was the limit: the server does at least this much.".to_owned());
         }
-        line("\n## Where\n".to_owned());
-        for (name, value) in self.place.as_object().into_iter().flatten() {
-            line(format!("- {}: {}", name.replace('_', " "), value.as_str().map_or(value.to_string(), str::to_owned)));
-        }
+        line(place::section(&self.place).trim_end().to_owned());
         line(format!("\n## How\n\n```\n{command}"));
         for case in *cases {
             line(format!("roost-load {}", case.args(self.quick)));

@@ -78,8 +78,7 @@ pub(crate) fn run(steps: &mut Steps, quick: bool) -> anyhow::Result<()> {
             }
         }
     }
-    let mut place = place::describe();
-    place["versions"] = tools.iter().map(|tool| tool.version.clone()).collect();
+    let place = place::describe();
     let mut figures = Vec::new();
     for round in 1..=if quick { 1 } else { ROUNDS } {
         for tool in &tools {
@@ -223,10 +222,7 @@ fn page(place: &Value, tools: &[Tool], figures: &[Figures], missing: &[String]) 
         page += "\n## What has to be told\n\n";
         missing.iter().for_each(|line| _ = writeln!(page, "- {line}"));
     }
-    let _ = writeln!(page, "\n## Where\n");
-    for (name, value) in place.as_object().into_iter().flatten().filter(|(name, _)| *name != "versions") {
-        let _ = writeln!(page, "- {name}: {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-    }
+    page += &place::section(place);
     page += "\n## How\n\n    cargo xtask bench generators\n\nWhat each is told: `benches/generators`.\n";
     page
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::load::{Figure, LOADS, Load};
 use super::peer::Peer;
-use crate::bench::results::median;
+use crate::bench::{place, results::median};
 
 /// The two that others are compared with.
 const ROOST: [&str; 2] = ["roost", "roost-plain"];
@@ -102,11 +102,7 @@ impl Results {
         }
         self.told(&mut page);
         self.servers(&mut page);
-        page += "\n## Where\n\n";
-        for (name, value) in self.place.as_object().into_iter().flatten() {
-            let value = value.as_str().map_or(value.to_string(), str::to_owned);
-            let _ = writeln!(page, "- {}: {value}", name.replace('_', " "));
-        }
+        page += &place::section(&self.place);
         let _ = writeln!(page, "\n## How\n\n```\n{}", self.command);
         for load in LOADS {
             let _ = writeln!(page, "roost-load {}", load.args(self.quick).collect::<Vec<_>>().join(" "));
