@@ -77,6 +77,29 @@ pub(crate) struct Scalability {
     pub(crate) curve: Vec<[f64; 4]>,
 }
 
+impl Scalability {
+    /// Where throughput would end by the law, and whether that is known.
+    pub(crate) fn limit(&self) -> String {
+        let Some(peak) = self.fit.peak else {
+            return "Time per message does not grow with load as far as it was measured: no limit shows.".into();
+        };
+        let data = number(self.data_ends_at);
+        let doubt = if peak.beyond_data {
+            format!("; that is a guess, the data end at {data}")
+        } else if peak.per_second < self.data_ends_at {
+            format!("; but {data} were measured: near its end the law does not hold here")
+        } else {
+            String::new()
+        };
+        let (per_second, low) = (number(peak.per_second), number(peak.low));
+        let high = peak.high.map_or("no limit".into(), number);
+        let of = self.of;
+        format!(
+            "By the law of scalability throughput ends at {per_second} {of} per second (nine in ten: {low} to {high}){doubt}."
+        )
+    }
+}
+
 /// `at_nothing + per_unit · load`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Line {
@@ -361,6 +384,17 @@ pub(super) mod tests {
         assert_eq!((scalability.data_ends_at, scalability.measured.len()), (950.0, 6));
         assert!(scalability.curve.windows(2).all(|pair| pair[0][0] < pair[1][0] && pair[0][1] <= pair[1][1]));
         assert!(scalability.curve.iter().all(|[x, ..]| *x <= 1000.0));
+    }
+
+    #[test]
+    fn a_limit_below_what_was_measured_is_no_limit() {
+        let mut scalability = example(Bound::Objective).scalability.unwrap();
+        assert!(scalability.limit().contains("a guess, the data end at 950"), "{}", scalability.limit());
+        let peak = scalability.fit.peak.as_mut().unwrap();
+        (peak.per_second, peak.beyond_data) = (940.0, false);
+        assert!(scalability.limit().contains("but 950 were measured"), "{}", scalability.limit());
+        scalability.fit.peak.as_mut().unwrap().per_second = 950.0;
+        assert!(scalability.limit().ends_with(")."), "{}", scalability.limit());
     }
 
     #[test]

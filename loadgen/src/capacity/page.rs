@@ -14,7 +14,7 @@ use crate::report::sheet::{frame, place};
 pub(super) fn page(capacity: &Capacity, json: &str) -> String {
     let mut reasons = vec![held(capacity)];
     if let Some(scalability) = &capacity.scalability {
-        reasons.push(limit(scalability));
+        reasons.push(scalability.limit());
     }
     let machine = "The server and the generator may share this machine: what one takes the other lacks.";
     let sections = [
@@ -74,25 +74,6 @@ fn held(capacity: &Capacity) -> String {
     let runs = capacity.steps.len();
     let confirmed = if answer.confirmed { "confirmed" } else { "not confirmed" };
     format!("{runs} runs; the answer is {confirmed}: {} of {} runs held.{narrow}", answer.held, answer.runs)
-}
-
-/// Where throughput would end by the law, and whether that is known.
-fn limit(scalability: &Scalability) -> String {
-    let Some(peak) = scalability.fit.peak else {
-        return "Time per message does not grow with load as far as it was measured: no limit shows.".into();
-    };
-    let high = peak.high.map_or("no limit".into(), number);
-    let guess = if peak.beyond_data {
-        format!("; that is a guess, the data end at {}", number(scalability.data_ends_at))
-    } else {
-        String::new()
-    };
-    format!(
-        "By the law of scalability throughput ends at {} {} per second (nine in ten: {} to {high}){guess}.",
-        number(peak.per_second),
-        scalability.of,
-        number(peak.low)
-    )
 }
 
 /// A bound on a time: which percentile, and how many microseconds.
@@ -252,7 +233,7 @@ fn scalability(capacity: &Capacity) -> String {
         note: format!(
             "{} The law misses the times by {:.1} % (root of the mean square) in {} runs and explains {:.2} % of the throughput. \
              Data end at {} per second.",
-            escape(&limit(scalability)),
+            escape(&scalability.limit()),
             fit.residual_rms * 100.0,
             fit.points,
             fit.r_squared * 100.0,

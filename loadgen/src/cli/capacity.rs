@@ -321,14 +321,8 @@ const fn word(purpose: Purpose) -> &'static str {
 /// The answer in one sentence, and where the rest is.
 fn summary(capacity: &Capacity, out: &Path) -> String {
     let mut text = format!("{}\n", capacity.answer.sentence);
-    if let Some((of, peak)) = capacity.scalability.as_ref().and_then(|fitted| Some((fitted.of, fitted.fit.peak?))) {
-        let guess = if peak.beyond_data { ", a guess beyond what was measured" } else { "" };
-        let high = peak.high.map_or("no limit".into(), number);
-        text += &format!(
-            "By the law of scalability it ends at {} {of} per second ({} to {high}){guess}.\n",
-            number(peak.per_second),
-            number(peak.low)
-        );
+    if let Some(scalability) = &capacity.scalability {
+        text += &format!("{}\n", scalability.limit());
     }
     text + &format!("{:<12}{}\n", "report", out.join("capacity.html").display())
 }
