@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::answer::{Capacity, Line as Straight, Scalability};
+use super::answer::{Capacity, Line as Straight};
 use super::search::{Bound, Judged};
 use super::step::{Step, Vary};
 use crate::progress::time;
