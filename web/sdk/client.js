@@ -414,7 +414,6 @@ export class Client extends Emitter {
   #appended(room, entries) {
     const read = this.#marks.readOf(room.id);
     for (const entry of entries) {
-      if (entry.from === this.me && entry.cmid) this.outbox.settle(entry.cmid);
       if (entry.seq > (room.last?.seq ?? 0)) {
         // A row may have counted it before the entry came.
         room.last = entry;
@@ -435,9 +434,12 @@ export class Client extends Emitter {
     this.emit("rooms");
   }
 
-  /** Whoever writes has read what was before. @param {Room} room @param {Entry[]} entries */
+  /** Whoever writes has read what was before; what the log has need not be sent. @param {Room} room @param {Entry[]} entries */
   #loaded(room, entries) {
-    for (const { from, seq } of entries) if (from !== this.me) room.reach(from, seq, seq);
+    for (const { from, seq, cmid } of entries) {
+      if (from !== this.me) room.reach(from, seq, seq);
+      else if (cmid) this.outbox.settle(cmid);
+    }
   }
 
   /** @param {Room} room @param {string} from @param {import("./wire.js").Event} event */
@@ -494,7 +496,10 @@ export class Client extends Emitter {
     const { seq, ts } = frame.sent;
     this.#typed.delete(conv);
     const entry = { conv, seq, from: this.me, cmid, ts, body };
-    (this.rooms.get(conv) ?? this.#room(conv, seq - 1)).log.offer(entry);
+    const { log } = this.rooms.get(conv) ?? this.#room(conv, seq - 1);
+    log.offer(entry);
+    // SYNC may have told of it before: then the log begins with it, or behind it, and never takes it in as new.
+    if (log.last >= seq) this.outbox.settle(cmid);
     return frame.sent;
   }
 }

@@ -129,6 +129,33 @@ test("an_own_entry_from_the_log_settles_a_send_that_got_no_reply", async () => {
   assert.deepEqual(storage.keys("roost.outbox."), []);
 });
 
+/** A page that comes back with a message unsent, and SYNC tells of it as stored before its SENT comes. */
+async function overtaken() {
+  const first = await started({ rows: [row()] });
+  await first.env.socket.ends(1006);
+  first.client.say("c_1", "hello");
+  const next = await started({ rows: [row({ head: 4, last: entry("c_1", 4, "u_ada") })], storage: first.storage });
+  return { ...next, resent: next.env.socket.take("send") };
+}
+
+test("a_message_that_sync_told_of_before_its_sent_came_is_not_shown_as_unsent_as_well", async () => {
+  const { env, client, resent } = await overtaken();
+  await env.socket.says({ rid: resent.rid, sent: { conv: "c_1", seq: 4, ts: 5, dup: false } });
+  assert.equal(client.outbox.size, 0);
+});
+
+test("a_message_that_history_shows_before_its_sent_came_is_not_shown_as_unsent_as_well", async () => {
+  const { env, client, resent } = await overtaken();
+  client.rooms.get("c_1").log.older(10);
+  await settle();
+  const history = env.socket.take("history");
+  const page = { conv: "c_1", entries: [{ ...entry("c_1", 4, "u_ada"), cmid: resent.send.cmid }], head: 4 };
+  await env.socket.says({ rid: history.rid, page });
+  assert.equal(client.outbox.size, 0);
+  await env.socket.says({ rid: resent.rid, sent: { conv: "c_1", seq: 4, ts: 5, dup: false } });
+  assert.equal(client.outbox.size, 0);
+});
+
 test("read_marks_rise_are_gathered_and_told_again_after_a_reconnect", async () => {
   const { env, client } = await started({ rows: [row()] });
   client.read("c_1", 2);
