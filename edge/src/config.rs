@@ -135,7 +135,7 @@ impl EdgeConfig {
 /// with which shards would otherwise take turns (ADR 23).
 #[must_use]
 pub fn shards_by_default(cores: usize) -> usize {
-    (cores - (cores / 4).max(1).min(cores)).max(1)
+    cores.saturating_sub((cores / 4).max(1)).max(1)
 }
 
 #[cfg(test)]
