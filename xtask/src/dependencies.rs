@@ -3,12 +3,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use crate::sbom;
-use crate::steps::{Steps, root, target};
+use crate::steps::{Steps, ended_within, root, target};
 use crate::tools;
 
 /// Known holes of crates.
@@ -56,18 +56,7 @@ fn reachable() -> bool {
     let Ok(mut child) = git.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
         return false;
     };
-    let began = Instant::now();
-    while began.elapsed() < PROBE_WITHIN {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.success(),
-            Ok(None) => std::thread::sleep(Duration::from_millis(50)),
-            Err(_) => break,
-        }
-    }
-    // It is ours, and nobody waits for it.
-    let _ = child.kill();
-    let _ = child.wait();
-    false
+    matches!(ended_within(&mut child, PROBE_WITHIN), Ok(Some(status)) if status.success())
 }
 
 /// Puts a clone of `copy` where cargo-deny looks for one, and returns settings that say where that is.

@@ -129,10 +129,10 @@ fn read(path: &Path) -> anyhow::Result<Value> {
 fn tell(page: &mut String, case: &Case, capacity: &Value) {
     let mut line = |text: String| writeln!(page, "{text}").expect("a String takes everything");
     line(format!("\n## {}\n\n{}\n", case.name, capacity["answer"]["sentence"].as_str().unwrap_or("?")));
-    line(format!(
-        "`roost-load capacity {}`\n",
-        case.args.join(" ").replace("p99_delivery<", "'p99_delivery<").replace("ms --", "ms' --")
-    ));
+    // As a shell wants it.
+    let quoted = |arg: &&str| if arg.contains(['<', '=', ' ']) { format!("'{arg}'") } else { (*arg).to_owned() };
+    let args: Vec<String> = case.args.iter().map(quoted).collect();
+    line(format!("`roost-load capacity {}`\n", args.join(" ")));
     line("| run | load | outcome | p99 ms | delivered/s | server cores | generator CPU |".into());
     line("|---:|---:|---|---:|---:|---:|---:|".into());
     for step in capacity["steps"].as_array().into_iter().flatten() {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::steps::target;
+use crate::steps::{ended_within, target};
 
 /// How long a server may take until it listens.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -197,17 +197,8 @@ impl Running {
         load.arg("--server-pid").arg(self.child.id().to_string()).arg("--out").arg(&self.folder);
         load.args(&self.load);
         let mut loader = load.spawn().with_context(|| format!("cannot start {load:?}"))?;
-        let began = Instant::now();
-        let status = loop {
-            if let Some(status) = loader.try_wait()? {
-                break status;
-            }
-            if began.elapsed() > LOADED_WITHIN {
-                loader.kill()?;
-                loader.wait()?;
-                bail!("the load did not end within {} minutes", LOADED_WITHIN.as_secs() / 60);
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        let Some(status) = ended_within(&mut loader, LOADED_WITHIN)? else {
+            bail!("the load did not end within {} minutes", LOADED_WITHIN.as_secs() / 60);
         };
         let generator_was_the_limit = status.code() == Some(5);
         let text = std::fs::read_to_string(self.folder.join("report.json"));

@@ -11,7 +11,7 @@ mod tools;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use super::compare::descriptors;
 use super::results::{keep, median};
 use super::server::{Launch, Running};
 use super::{build, place};
-use crate::steps::{Steps, root, target};
+use crate::steps::{Steps, ended_within, root, target};
 
 /// Rounds of a run whose figures are kept.
 const ROUNDS: usize = 3;
@@ -133,18 +133,9 @@ fn once(tool: &Tool, work: Work) -> anyhow::Result<Taken> {
     let mut command = (tool.command)(tool, work, server.address(), &folder)?;
     command.current_dir(&folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let before = children_cpu_s()?;
-    let began = Instant::now();
     let mut generator = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-    let status = loop {
-        if let Some(status) = generator.try_wait()? {
-            break status;
-        }
-        if began.elapsed() > WITHIN {
-            generator.kill()?;
-            generator.wait()?;
-            bail!("{} did not end within {WITHIN:?}", tool.name);
-        }
-        std::thread::sleep(Duration::from_millis(20));
+    let Some(status) = ended_within(&mut generator, WITHIN)? else {
+        bail!("{} did not end within {WITHIN:?}", tool.name);
     };
     if !status.success() && !(tool.accepts)(status.code()) {
         let said = std::fs::read_to_string(folder.join("generator.log")).unwrap_or_default();
