@@ -352,7 +352,6 @@ fn steps(capacity: &Capacity) -> String {
             Judged::Generator => ("warn", "▲ the generator was the limit"),
         };
         let times = if step.delivery_us.count > 0 { step.delivery_us } else { step.ack_us };
-        let purpose = serde_json::to_value(step.purpose).ok();
         write!(
             rows,
             "<tr><th scope=\"row\"><a href=\"{}\">{}</a></th><td class=\"n\">{}</td><td>{}</td><td class=\"n\">{}</td>\
@@ -360,7 +359,7 @@ fn steps(capacity: &Capacity) -> String {
             escape(&step.report),
             step.step,
             number(step.load),
-            purpose.as_ref().and_then(|word| word.as_str()).unwrap_or_default(),
+            step.purpose.word(),
             times.p99.map_or("–".into(), time),
             escape(step.why.first().map_or("", String::as_str)),
         )

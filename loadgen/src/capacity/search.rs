@@ -43,6 +43,19 @@ pub(crate) enum Purpose {
     Confirm,
 }
 
+impl Purpose {
+    /// For people, and in `capacity.json`.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Climb => "climb",
+            Self::Descend => "descend",
+            Self::Again => "again",
+            Self::Bisect => "bisect",
+            Self::Confirm => "confirm",
+        }
+    }
+}
+
 /// What came of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

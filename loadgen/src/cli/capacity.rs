@@ -270,8 +270,12 @@ impl Teller {
     fn live(&self, (number_of, load, purpose): (u32, f64, Purpose), line: &str) {
         if self.live {
             let line: String = line.trim().chars().take(100).collect();
-            let _ =
-                write!(std::io::stderr(), "\r\x1b[K{number_of:>4}  {:>12}  {:<8}  {line}", number(load), word(purpose));
+            let _ = write!(
+                std::io::stderr(),
+                "\r\x1b[K{number_of:>4}  {:>12}  {:<8}  {line}",
+                number(load),
+                purpose.word()
+            );
             let _ = std::io::stderr().flush();
         }
     }
@@ -294,7 +298,7 @@ impl Teller {
             "{:>4}  {:>12}  {:<8}  {:>10}  {:>11}  {:>12}  {outcome}",
             step.step,
             number(step.load),
-            word(step.purpose),
+            step.purpose.word(),
             or(times.p99.map(time)),
             or(step.deliveries_per_second.or(step.sends_per_second).map(number)),
             or(step.server_cpu_cores.map(|cores| format!("{cores:.2}"))),
@@ -305,16 +309,6 @@ impl Teller {
         if self.live {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
-    }
-}
-
-const fn word(purpose: Purpose) -> &'static str {
-    match purpose {
-        Purpose::Climb => "climb",
-        Purpose::Descend => "descend",
-        Purpose::Again => "again",
-        Purpose::Bisect => "bisect",
-        Purpose::Confirm => "confirm",
     }
 }
 

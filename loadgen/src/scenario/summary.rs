@@ -8,6 +8,7 @@ use super::needs::Needs;
 use super::spec::{Spec, Time};
 use super::{Load, Scenario};
 use crate::plan::{Kind, Plan};
+use crate::report::draw::thousands;
 use crate::schedule::Course;
 
 /// Above so many sessions the plan is not drawn to count conversations.
@@ -126,15 +127,7 @@ fn rounded(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// With a thin space between thousands.
+/// With a space between thousands.
 fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
+    thousands(&value.to_string(), ' ')
 }

@@ -26,14 +26,20 @@ pub(crate) fn number(value: f64) -> String {
     let text = format!("{value:.decimals$}");
     let (sign, text) = text.strip_prefix('-').map_or(("", text.as_str()), |rest| ("−", rest));
     let (whole, rest) = text.split_once('.').unwrap_or((text, ""));
-    let mut apart = String::from(sign);
-    for (at, digit) in whole.char_indices() {
-        if at > 0 && (whole.len() - at).is_multiple_of(3) {
-            apart.push('\u{202f}');
+    let whole = thousands(whole, '\u{202f}');
+    if rest.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest}") }
+}
+
+/// Decimal digits with `between` thousands.
+pub(crate) fn thousands(digits: &str, between: char) -> String {
+    let mut apart = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            apart.push(between);
         }
         apart.push(digit);
     }
-    if rest.is_empty() { apart } else { format!("{apart}.{rest}") }
+    apart
 }
 
 /// Bytes as people read them.
